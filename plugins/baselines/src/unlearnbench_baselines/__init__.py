@@ -1,0 +1,1 @@
+"""Baselines for UnlearnBench that every other unlearner should beat."""

@@ -1,0 +1,1 @@
+"""torchvision's classification data sets and networks as UnlearnBench components."""

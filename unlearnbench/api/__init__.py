@@ -1,0 +1,54 @@
+"""All that a plugin's light module may import: declarations, with the standard library and pluggy only.
+
+The module that does the work imports ``unlearnbench.api.runtime`` as well.
+"""
+
+from pluggy import HookimplMarker
+
+from unlearnbench.api.errors import (
+    CheckFailed,
+    DataError,
+    IncompatibleError,
+    Interrupted,
+    PluginError,
+    UnlearnBenchError,
+    UsageError,
+)
+from unlearnbench.api.params import NoParams, Param, Phase
+from unlearnbench.api.recipe import Recipe
+from unlearnbench.api.specs import (
+    API_VERSION,
+    ITEM_REQUESTS,
+    DatasetSpec,
+    MeasureSpec,
+    ModelSpec,
+    Paper,
+    Spec,
+    UnlearnerSpec,
+)
+
+hookimpl = HookimplMarker("unlearnbench")
+"""Marks the functions of a plugin module that implement hooks."""
+
+__all__ = [
+    "API_VERSION",
+    "ITEM_REQUESTS",
+    "CheckFailed",
+    "DataError",
+    "DatasetSpec",
+    "IncompatibleError",
+    "Interrupted",
+    "MeasureSpec",
+    "ModelSpec",
+    "NoParams",
+    "Paper",
+    "Param",
+    "Phase",
+    "PluginError",
+    "Recipe",
+    "Spec",
+    "UnlearnBenchError",
+    "UnlearnerSpec",
+    "UsageError",
+    "hookimpl",
+]

@@ -1,0 +1,224 @@
+"""Data are columns; views are the only way to read them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from unlearnbench.api.errors import DataError, PluginError
+
+
+class Batch(NamedTuple):
+    """Rows that are processed together.
+
+    For graphs ``x`` holds all nodes (the computation is transductive), ``rows`` the positions of the annotated nodes
+    that ``y`` and ``ids`` belong to, and ``edges`` the graph.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    rows: Tensor | None = None
+    edges: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """One split of a data set, immutable and in memory.
+
+    ``x`` [n, ...] inputs, ``y`` [n, ...] annotations (missing ones are NaN for multi-label, -100 for classes of pixels
+    and nodes), ``ids`` [n] int64, unique over all splits. ``outputs`` names the classes or targets. ``columns`` are
+    further integer columns (a person, a site); ``values`` names their codes. ``edges`` [2, m] with u < v for graphs.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    outputs: tuple[str, ...]
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    edges: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {"y": len(self.y), "ids": len(self.ids), **{k: len(v) for k, v in self.columns.items()}}
+        wrong = {k: n for k, n in lengths.items() if n != len(self.x)}
+        if wrong:
+            raise DataError("bad-data", f"x has {len(self.x)} rows but {wrong}")
+        if self.ids.dtype != torch.int64 or len(self.ids.unique()) != len(self.ids):
+            raise DataError("bad-data", "ids must be unique 64-bit integers")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def _digest(self) -> str:
+        found = hashlib.sha256()
+        parts = {"x": self.x, "y": self.y, "ids": self.ids, **{f"column:{k}": v for k, v in self.columns.items()}}
+        if self.edges is not None:
+            parts["edges"] = self.edges
+        for name in sorted(parts):
+            tensor = parts[name].detach().cpu().contiguous()
+            found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+            found.update(tensor.view(torch.uint8).numpy().data if tensor.numel() else b"")
+        found.update("|".join(self.outputs).encode())
+        return found.hexdigest()
+
+    def digest(self) -> str:
+        """sha256 over every column, its type and its shape; computed once."""
+        return self._digest
+
+    def take(self, index: Tensor) -> Batch:
+        """The rows at these positions as a batch."""
+        if self.edges is not None:
+            return Batch(self.x, self.y[index], self.ids[index], index, self.edges)
+        return Batch(self.x[index], self.y[index], self.ids[index])
+
+    def rows(self, index: Tensor) -> Data:
+        """The rows at these positions as data of their own (not for graphs, whose rows need each other)."""
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            ids=self.ids[index],
+            columns={k: v[index] for k, v in self.columns.items()},
+        )
+
+    def to(self, device: torch.device) -> Data:
+        """The same data on a device; itself when it is there already. Columns stay: only requests read them."""
+        if self.x.device == device:
+            return self
+        moved = replace(
+            self,
+            x=self.x.to(device),
+            y=self.y.to(device),
+            ids=self.ids.to(device),
+            edges=None if self.edges is None else self.edges.to(device),
+        )
+        moved.__dict__["_digest"] = self.digest()
+        return moved
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a data set hands over: three sets of rows that never mix."""
+
+    train: Data
+    test: Data
+    validation: Data | None = None
+
+
+class BudgetExceeded(PluginError):
+    """A phase ran longer than its budget."""
+
+
+@dataclass
+class Meter:
+    """Counts the rows that a phase reads and stops it when its time is over. The host owns it."""
+
+    deadline: float | None = None
+    on_rows: Callable[[int], None] | None = None
+    rows: Counter[str] = field(default_factory=Counter)
+
+    def tick(self, view: str, rows: int) -> None:
+        self.rows[view] += rows
+        if self.deadline is not None and perf_counter() > self.deadline:
+            raise BudgetExceeded("budget-exceeded", "ran past its time budget", hint="raise --budget or lower its cost")
+        if self.on_rows is not None:
+            self.on_rows(rows)
+
+
+class View:
+    """Rows of one data set that a phase may read, under a name (``forget``, ``retain``, ...).
+
+    Length, ids and output names are metadata and always readable; reading rows of a locked view raises, and every row
+    that is read is counted.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        index: Tensor,
+        *,
+        name: str,
+        meter: Meter | None = None,
+        locked: bool = False,
+        elements: Tensor | None = None,
+    ) -> None:
+        self._data = data
+        self._index = index
+        self._meter = meter or Meter()
+        self._locked = locked
+        self.name = name
+        self.elements = elements
+        """Edges [2, m] or (node, feature) pairs [2, m] of a graph request; the rows are the nodes that they touch."""
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def ids(self) -> Tensor:
+        """Row ids [n] on the CPU."""
+        return self._data.ids[self._index].cpu()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the classes or targets."""
+        return self._data.outputs
+
+    def digest(self) -> str:
+        """sha256 of the data, the selected rows and the elements: what a stored model is keyed by."""
+        found = hashlib.sha256(self._data.digest().encode())
+        found.update(self._index.cpu().numpy().tobytes())
+        if self.elements is not None:
+            found.update(b"elements" + self.elements.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    def batches(self, size: int, rng: Generator | None = None) -> Iterator[Batch]:
+        """Yield all rows once in batches of ``size``; the last, smaller batch is kept.
+
+        ``rng`` shuffles (one draw a call: pass the same generator each epoch to get a new order each epoch); without
+        it rows come in order. A graph is one batch.
+        """
+        self._check()
+        if size < 1:
+            raise ValueError(f"batch size must be at least 1, not {size}")
+        if self._data.edges is not None:
+            yield self.tensors()
+            return
+        index = self._index
+        if rng is not None:
+            index = index[torch.randperm(len(index), generator=rng).to(index.device)]
+        for part in index.split(size) if len(index) else ():
+            self._meter.tick(self.name, len(part))
+            yield self._data.take(part)
+
+    def tensors(self) -> Batch:
+        """All rows as one batch, in order."""
+        self._check()
+        self._meter.tick(self.name, len(self._index))
+        return self._data.take(self._index)
+
+    def where(self, keep: Tensor) -> View:
+        """The view of the rows for which the boolean mask ``keep`` [n] is true (or at the given positions)."""
+        return View(
+            self._data,
+            self._index[keep.to(self._index.device)],
+            name=self.name,
+            meter=self._meter,
+            locked=self._locked,
+            elements=self.elements,
+        )
+
+    def _check(self) -> None:
+        if self._locked:
+            raise PluginError(
+                "undeclared-read", f"the {self.name} view is not declared in reads", hint=f"add {self.name!r} to reads"
+            )

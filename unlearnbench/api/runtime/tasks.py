@@ -1,0 +1,256 @@
+"""Tasks: what an output, a loss and a metric mean. No other module asks which task is at hand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from unlearnbench.api.runtime.data import Batch
+
+MISSING = -100
+"""Class of an annotation that is not there (torch's ``ignore_index``)."""
+
+Erasure = Literal["absent", "unknown"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number about predictions: ``n`` units were judged; ``at`` says which class or target it is about."""
+
+    name: str
+    value: float | None
+    n: int
+    at: Mapping[str, str] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """The operations in which tasks differ. ``out`` is what ``outputs`` returned, ``y`` annotations of the same rows."""
+
+    name: ClassVar[str]
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Raw outputs (logits) of the annotated units of a batch."""
+        return model(batch.x)  # type: ignore[no-any-return]
+
+    @abstractmethod
+    def losses(self, out: Tensor, y: Tensor) -> Tensor:
+        """Loss per unit [n]; a unit without any annotation has loss 0."""
+
+    @abstractmethod
+    def loss(self, out: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Mean loss over the annotated cells, a scalar to differentiate."""
+
+    @abstractmethod
+    def probabilities(self, out: Tensor) -> Tensor:
+        """Outputs as probabilities, same shape."""
+
+    @abstractmethod
+    def metrics(self, out: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
+        """Numbers that describe predictions; ``names`` are the names of the outputs."""
+
+    @abstractmethod
+    def other(self, y: Tensor, n: int, rng: Generator, *, wrong: bool = True) -> Tensor:
+        """Random annotations for ``n`` outputs: always different from ``y`` if ``wrong``, else uniform over all."""
+
+    @abstractmethod
+    def split_target(self, y: Tensor, target: int) -> tuple[Tensor, Tensor]:
+        """Which rows carry the target [n] bool, and their annotations with only its cells left."""
+
+    @abstractmethod
+    def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
+        """Annotations without the target: marked as ``absent`` or as ``unknown`` (taken out of the loss)."""
+
+    @abstractmethod
+    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
+        """How strongly the outputs assert the target, a scalar to differentiate (sum over the rows)."""
+
+
+def _per_class(correct: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
+    found = []
+    for k, name in enumerate(names):
+        of_class = y == k
+        n = int(of_class.sum())
+        if n:
+            found.append(Metric("accuracy", float(correct[of_class].double().mean()), n, {"class": name}))
+    return found
+
+
+class Classification(Task):
+    """One class per row; cross-entropy."""
+
+    name = "classification"
+
+    def losses(self, out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(out, y, reduction="none", ignore_index=MISSING)
+
+    def loss(self, out: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+        return F.cross_entropy(out, y, ignore_index=MISSING, label_smoothing=smoothing)
+
+    def probabilities(self, out: Tensor) -> Tensor:
+        return out.softmax(1)
+
+    def metrics(self, out: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
+        known = y != MISSING
+        out, y = out[known], y[known]
+        n = len(y)
+        if not n:
+            return [Metric("accuracy", None, 0), Metric("loss", None, 0)]
+        correct = out.argmax(1) == y
+        return [
+            Metric("accuracy", float(correct.double().mean()), n),
+            Metric("loss", float(self.losses(out, y).double().mean()), n),
+            *_per_class(correct, y, names),
+        ]
+
+    def other(self, y: Tensor, n: int, rng: Generator, *, wrong: bool = True) -> Tensor:
+        if wrong:
+            shift = torch.randint(1, n, y.shape, generator=rng).to(y.device)
+            drawn = (y + shift) % n
+        else:
+            drawn = torch.randint(n, y.shape, generator=rng).to(y.device)
+        return torch.where(y == MISSING, y, drawn)
+
+    def split_target(self, y: Tensor, target: int) -> tuple[Tensor, Tensor]:
+        carries = y == target
+        return carries, y[carries]
+
+    def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
+        # A class label cannot be "absent" without a class for "nothing": the row stays, its label goes.
+        return y.masked_fill(y == target, MISSING)
+
+    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
+        return out[:, target].sum()
+
+
+class NodeClassification(Classification):
+    """One class per annotated node of a graph; the model sees all nodes and edges."""
+
+    name = "node-classification"
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        out: Tensor = model(batch.x, batch.edges)
+        return out if batch.rows is None else out[batch.rows]
+
+
+class MultiLabel(Task):
+    """Several independent labels per row; binary cross-entropy over the annotated cells, NaN where not annotated."""
+
+    name = "multi-label"
+
+    def losses(self, out: Tensor, y: Tensor) -> Tensor:
+        known = ~y.isnan()
+        cells = F.binary_cross_entropy_with_logits(out, y.nan_to_num(), reduction="none") * known
+        return cells.sum(1) / known.sum(1).clamp(min=1)
+
+    def loss(self, out: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+        known = ~y.isnan()
+        smooth = y.nan_to_num() * (1 - smoothing) + smoothing / 2
+        cells = F.binary_cross_entropy_with_logits(out, smooth, reduction="none") * known
+        return cells.sum() / known.sum().clamp(min=1)
+
+    def probabilities(self, out: Tensor) -> Tensor:
+        return out.sigmoid()
+
+    def metrics(self, out: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
+        known = ~y.isnan()
+        cells = int(known.sum())
+        if not cells:
+            return [Metric("accuracy", None, 0), Metric("loss", None, 0)]
+        agree = ((out > 0) == (y > 0.5)) & known
+        complete = known.all(1)
+        rows = int(complete.sum())
+        subset = float(agree[complete].all(1).double().mean()) if rows else None
+        found = [
+            Metric("accuracy", float(agree.sum() / known.sum()), cells),
+            Metric("loss", float(self.loss(out, y)), cells),
+            Metric("subset-accuracy", subset, rows),
+        ]
+        for t, name in enumerate(names):
+            positive = known[:, t] & (y[:, t] > 0.5)
+            n = int(positive.sum())
+            if n:
+                found.append(Metric("recall", float(agree[positive, t].double().mean()), n, {"target": name}))
+            if int(known[:, t].sum()):
+                value = float(agree[known[:, t], t].double().mean())
+                found.append(Metric("accuracy", value, int(known[:, t].sum()), {"target": name}))
+        return found
+
+    def other(self, y: Tensor, n: int, rng: Generator, *, wrong: bool = True) -> Tensor:
+        if wrong:
+            return 1 - y  # NaN stays NaN
+        bits = torch.randint(2, y.shape, generator=rng).to(y.device, y.dtype)
+        return torch.where(y.isnan(), y, bits)
+
+    def split_target(self, y: Tensor, target: int) -> tuple[Tensor, Tensor]:
+        carries = y[:, target] == 1
+        only = torch.full_like(y[carries], torch.nan)
+        only[:, target] = y[carries, target]
+        return carries, only
+
+    def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
+        erased = y.clone()
+        erased[:, target] = 0.0 if how == "absent" else torch.nan
+        return erased
+
+    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
+        return out[:, target].sum()
+
+
+class Segmentation(Task):
+    """One class per pixel: outputs [n, classes, h, w], annotations [n, h, w] with class 0 as background."""
+
+    name = "segmentation"
+
+    def losses(self, out: Tensor, y: Tensor) -> Tensor:
+        cells = F.cross_entropy(out, y, reduction="none", ignore_index=MISSING).flatten(1)
+        return cells.sum(1) / (y != MISSING).flatten(1).sum(1).clamp(min=1)
+
+    def loss(self, out: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+        known = (y != MISSING).sum().clamp(min=1)
+        total = F.cross_entropy(out, y, reduction="sum", ignore_index=MISSING, label_smoothing=smoothing)
+        return total / known
+
+    def probabilities(self, out: Tensor) -> Tensor:
+        return out.softmax(1)
+
+    def metrics(self, out: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
+        known = y != MISSING
+        n = int(known.sum())
+        if not n:
+            return [Metric("accuracy", None, 0), Metric("loss", None, 0)]
+        guess = out.argmax(1)
+        found = [
+            Metric("accuracy", float((guess == y)[known].double().mean()), n),
+            Metric("loss", float(self.loss(out, y)), n),
+        ]
+        for k, name in enumerate(names):
+            either = known & ((guess == k) | (y == k))
+            union = int(either.sum())
+            if union:
+                both = known & (guess == k) & (y == k)
+                found.append(Metric("iou", int(both.sum()) / union, union, {"target": name}))
+        return found
+
+    def other(self, y: Tensor, n: int, rng: Generator, *, wrong: bool = True) -> Tensor:
+        return Classification().other(y, n, rng, wrong=wrong)
+
+    def split_target(self, y: Tensor, target: int) -> tuple[Tensor, Tensor]:
+        carries = (y == target).flatten(1).any(1)
+        only = y[carries].clone()
+        return carries, only.masked_fill(only != target, MISSING)
+
+    def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
+        return y.masked_fill(y == target, 0 if how == "absent" else MISSING)
+
+    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
+        return (out.softmax(1)[:, target] * (y == target)).sum()
+
+
+TASKS: Mapping[str, Task] = {t.name: t for t in (Classification(), NodeClassification(), MultiLabel(), Segmentation())}
+"""The tasks that are implemented; the vocabulary of specs is wider."""

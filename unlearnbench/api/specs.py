@@ -1,0 +1,139 @@
+"""Specs: what a plugin says about its components before anything heavy is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from unlearnbench.api.params import NoParams
+
+API_VERSION = 1
+"""Version of the plugin contract. A plugin module states the one it was written for in ``UNLEARNBENCH_API``."""
+
+TaskName = Literal["classification", "multi-label", "segmentation", "detection", "node-classification"]
+RequestKind = Literal["samples", "class", "group", "target", "nodes", "edges", "features"]
+UnlearnerRead = Literal["forget", "retain", "train", "validation"]
+MeasureRead = Literal["original", "gold", "siblings", "cost", "certificate"]
+Kind = Literal["dataset", "model", "unlearner", "measure"]
+
+TASKS: tuple[str, ...] = get_args(TaskName)
+REQUESTS: tuple[str, ...] = get_args(RequestKind)
+ITEM_REQUESTS: tuple[RequestKind, ...] = ("samples", "class", "group")
+
+_NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*\Z")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paper:
+    """Where a component comes from, and every sentence in which our implementation differs from it."""
+
+    title: str
+    authors: tuple[str, ...]
+    year: int
+    venue: str = ""
+    doi: str = ""
+    arxiv: str = ""
+    bibtex: str = ""
+    deviations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A component: its name, what it does, where its code is, what it is capable of.
+
+    ``target`` is ``"module:Class"`` and imported on first use. ``version`` changes whenever results change: it is part of
+    the identity of every stored model, unlike the version of the distribution.
+    """
+
+    kind: ClassVar[Kind]
+
+    name: str
+    summary: str
+    target: str
+    params: type[Any] = NoParams
+    version: str = "1"
+    paper: Paper | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.match(self.name):
+            raise ValueError(f"name {self.name!r} must be lower-case words joined by '-' or '.'")
+        if not isinstance(self.target, str) or not _TARGET.match(self.target):
+            raise ValueError(f"target {self.target!r} of {self.name} must look like 'module:Class'")
+        if not self.summary or not self.summary.isprintable():
+            raise ValueError(f"{self.name} needs a summary in one printable line")
+        for field in dataclasses.fields(self):
+            allowed = _CLOSED_SETS.get((type(self).kind, field.name))
+            unknown = set(getattr(self, field.name)) - set(allowed) if allowed else set()
+            if unknown:
+                raise ValueError(f"{field.name} of {self.name}: {sorted(unknown)} not among {sorted(allowed or ())}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON (``schemas/component.json``)."""
+        found: dict[str, Any] = {"kind": type(self).kind}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "params":
+                value = f"{value.__module__}:{value.__qualname__}"
+            elif isinstance(value, Paper):
+                value = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(value).items()}
+            elif isinstance(value, tuple):
+                value = list(value)
+            found[field.name] = value
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSpec(Spec):
+    """A data set. ``fetchable`` says that ``unlearnbench data fetch NAME`` can download it."""
+
+    kind: ClassVar[Kind] = "dataset"
+    tasks: tuple[TaskName, ...] = ("classification",)
+    fetchable: bool = False
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec(Spec):
+    """A network. ``wrapper`` marks models that only a method builds (patched nets, ensembles)."""
+
+    kind: ClassVar[Kind] = "model"
+    tasks: tuple[TaskName, ...] = ("classification",)
+    wrapper: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlearnerSpec(Spec):
+    """An unlearner: the tasks and requests that it handles and the views that it reads."""
+
+    kind: ClassVar[Kind] = "unlearner"
+    tasks: tuple[TaskName, ...] = ("classification",)
+    requests: tuple[RequestKind, ...] = ITEM_REQUESTS
+    reads: tuple[UnlearnerRead, ...] = ("forget", "retain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureSpec(Spec):
+    """A measure: what it needs besides the subject's predictions. One that reads ``cost`` is not reproducible in bits."""
+
+    kind: ClassVar[Kind] = "measure"
+    tasks: tuple[TaskName, ...] = ("classification",)
+    requests: tuple[RequestKind, ...] = ITEM_REQUESTS
+    reads: tuple[MeasureRead, ...] = ()
+
+
+_CLOSED_SETS: dict[tuple[str, str], tuple[str, ...]] = {
+    **{(kind, "tasks"): TASKS for kind in get_args(Kind)},
+    **{(kind, "requests"): REQUESTS for kind in ("unlearner", "measure")},
+    ("unlearner", "reads"): get_args(UnlearnerRead),
+    ("measure", "reads"): get_args(MeasureRead),
+}
+
+SPEC_TYPES: dict[str, type[Spec]] = {
+    "dataset": DatasetSpec,
+    "model": ModelSpec,
+    "unlearner": UnlearnerSpec,
+    "measure": MeasureSpec,
+}

@@ -1,0 +1,140 @@
+"""Measures that every run has: accuracy, SalUn's four numbers, agreement with gold, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.svm import SVC
+from torch import Tensor
+
+from unlearnbench.api import NoParams
+from unlearnbench.api.runtime import Better, Component, Evidence, PhaseCost, Reading
+from unlearnbench.builtin.plugin import MembershipParams
+
+_BETTER: dict[str, Better] = {"retain": "higher", "test": "higher"}
+
+
+class Accuracy(Component[NoParams]):
+    """The task's own metrics on every split. On the forget set and the hold-out, gold's value is the aim."""
+
+    def measure(self, evidence: Evidence) -> Iterable[Reading]:
+        for split in evidence.splits:
+            view = evidence.view(split)
+            metrics = evidence.task.metrics(evidence.outputs(split), evidence.y(split), view.outputs)
+            better = _BETTER.get(split, "gold")
+            for m in metrics:
+                direction: Better = "lower" if m.name == "loss" and better == "higher" else better
+                yield Reading(m.name, m.value, m.n, better=direction, split=split, at=m.at)
+
+
+class UaRaTaMia(Component[MembershipParams]):
+    """SalUn's evaluation in percent: UA = 100 - accuracy on D_f, RA and TA accuracies on D_r and D_t, MIA-efficacy.
+
+    MIA-efficacy is the share of D_f that an attack takes for non-members: an RBF support vector classifier (C = 3,
+    gamma = auto) on the confidence in the true class, trained on retain rows (members) against test rows. None of the
+    four has a good direction of its own; gold's value is the aim, and the average gap says how far it is.
+    """
+
+    def measure(self, evidence: Evidence) -> Iterable[Reading]:
+        for name, split in (("UA", "forget"), ("RA", "retain"), ("TA", "test")):
+            y = evidence.y(split)
+            right = int((evidence.outputs(split).argmax(1) == y).sum())
+            share = 100 * right / len(y) if len(y) else None
+            value = 100 - share if share is not None and name == "UA" else share
+            yield Reading(name, value, len(y), unit="%")
+        yield self._efficacy(evidence)
+
+    def _efficacy(self, evidence: Evidence) -> Reading:
+        confidence = {split: _true_class_confidence(evidence, split) for split in ("forget", "retain", "test")}
+        n = min(len(confidence["retain"]), len(confidence["test"]), self.p.limit or len(confidence["test"]))
+        if not n or not len(confidence["forget"]):
+            return Reading("MIA", None, 0, unit="%", status="empty split")
+        rng = evidence.rng("members")
+        members = confidence["retain"][torch.randperm(len(confidence["retain"]), generator=rng)[:n].numpy()]
+        others = confidence["test"][torch.randperm(len(confidence["test"]), generator=rng)[:n].numpy()]
+        attack = SVC(C=3, gamma="auto", kernel="rbf", random_state=0)
+        attack.fit(np.concatenate([members, others])[:, None], np.repeat([1, 0], n))
+        taken = attack.predict(confidence["forget"][:, None])
+        return Reading("MIA", 100 * float((taken == 0).mean()), len(taken), unit="%")
+
+    def summarise(self, readings: Sequence[Reading]) -> Iterable[Reading]:
+        """The mean over UA, RA, TA and MIA of the absolute difference to gold, per subject and request."""
+        steps = sorted({(r.subject, r.at.get("request", "")) for r in readings})
+        for subject, step in steps:
+            mine = {r.name: r.value for r in readings if (r.subject, r.at.get("request", "")) == (subject, step)}
+            gold = {r.name: r.value for r in readings if (r.subject, r.at.get("request", "")) == ("gold", step)}
+            gaps = [
+                abs(value - aim)
+                for name, value in mine.items()
+                if value is not None and (aim := gold.get(name)) is not None
+            ]
+            complete = len(gaps) == len(mine) == 4
+            at = {"request": step} if step else {}
+            value = fmean(gaps) if complete else None
+            status = "ok" if complete else "a part is undefined"
+            yield Reading("average-gap", value, len(gaps), better="lower", unit="%", at=at, status=status, subject=subject)
+
+
+def _true_class_confidence(evidence: Evidence, split: str) -> npt.NDArray[np.float64]:
+    p = evidence.task.probabilities(evidence.outputs(split).double())
+    picked: npt.NDArray[np.float64] = p.gather(1, evidence.y(split)[:, None])[:, 0].numpy()
+    return picked
+
+
+class Agreement(Component[NoParams]):
+    """How far the predicted probabilities are from gold's on the same rows.
+
+    ``js`` is the mean Jensen-Shannon divergence in base 2, in [0, 1]; ``activation-distance`` the mean Euclidean distance
+    of the probability vectors, in [0, sqrt 2].
+    """
+
+    def measure(self, evidence: Evidence) -> Iterable[Reading]:
+        for split in ("forget", "retain", "test"):
+            p = evidence.task.probabilities(evidence.outputs(split).double())
+            q = evidence.task.probabilities(evidence.outputs(split, "gold").double())
+            n = len(p)
+            js = float(jensen_shannon(p, q).mean()) if n else None
+            distance = float((p - q).norm(dim=1).mean()) if n else None
+            yield Reading("js", js, n, better="lower", split=split)
+            yield Reading("activation-distance", distance, n, better="lower", split=split)
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    """Jensen-Shannon divergence in base 2 of the rows of two [n, c] probability tensors, [n] in [0, 1]."""
+    mean = (p + q) / 2
+    return (_kl(p, mean) + _kl(q, mean)).clamp(min=0) / 2
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    return torch.where(p > 0, p * (p / q).log2(), 0.0).sum(1)
+
+
+class RunCost(Component[NoParams]):
+    """What the subject cost to make: training for original and gold, preparing and unlearning for the unlearned model."""
+
+    def measure(self, evidence: Evidence) -> Iterable[Reading]:
+        phases = {
+            "original": ("train",),
+            "gold": ("train-gold",),
+            "unlearned": ("prepare", "unlearn"),
+        }[evidence.subject]
+        parts = [evidence.cost[phase] for phase in phases if phase in evidence.cost]
+        if not parts:
+            yield Reading("wall-time", None, 0, better="lower", unit="s", status="not trained here")
+            return
+        yield Reading("wall-time", sum(p.wall_s for p in parts), 1, better="lower", unit="s")
+        yield Reading("cpu-time", sum(p.cpu_s for p in parts), 1, better="lower", unit="s")
+        yield Reading("peak-memory", max(p.peak_memory_mb for p in parts), 1, better="lower", unit="MB")
+        yield Reading("rows-read", float(_rows(parts)), 1, better="lower", unit="rows")
+        gold = evidence.cost.get("train-gold")
+        spent = sum(p.cpu_s for p in parts)
+        if evidence.subject == "unlearned" and gold is not None and spent > 0:
+            yield Reading("speed-up", gold.cpu_s / spent, 1, better="higher", unit="x")
+
+
+def _rows(parts: Sequence[PhaseCost]) -> int:
+    return sum(n for p in parts for n in p.rows_read.values())

@@ -1,0 +1,117 @@
+"""The command line: light to start, one line for every error, documented exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from unlearnbench.api.errors import UnlearnBenchError
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  done, but a check failed: a run diverged, a log entry was refused, a record is not valid
+  2  usage: an unknown name, or a value that is not allowed
+  3  incompatible: every part is known, but they do not go together
+  4  a plugin is broken: it does not load, raises, hangs or breaks its contract
+  5  data: files are missing or damaged, or cannot be written
+  6  interrupted: the same command goes on from where it stopped"""
+
+_COMMANDS = {
+    "run": "unlearnbench.cli.run",
+    "list": "unlearnbench.cli.browse",
+    "show": "unlearnbench.cli.browse",
+    "cite": "unlearnbench.cli.browse",
+    "plugins": "unlearnbench.cli.browse",
+    "schema": "unlearnbench.cli.browse",
+    "validate": "unlearnbench.cli.check",
+    "doctor": "unlearnbench.cli.check",
+    "data": "unlearnbench.cli.manage",
+    "store": "unlearnbench.cli.manage",
+    "tracking": "unlearnbench.cli.manage",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name])
+        found: click.Command = getattr(module, f"{cmd_name}_command")
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from unlearnbench.registry import unknown
+
+            raise unknown("command", args[0], _COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from unlearnbench import __version__
+
+        click.echo(f"unlearnbench {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit."
+)
+def app() -> None:
+    """Evaluate machine unlearning: train, forget, compare with the gold model, keep a record that holds.
+
+    Start with `unlearnbench run --unlearner salun`.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        result = app.main(arguments, prog_name="unlearnbench", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except UnlearnBenchError as problem:
+        return _fail(str(problem), problem.exit_code)
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.format_message())
+        return 2
+    except click.ClickException as problem:
+        place = f"{problem.ctx.command_path}: " if isinstance(problem, click.UsageError) and problem.ctx else ""
+        return _fail(f"[usage] {place}{problem.format_message()}", 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("[interrupted] stopped; finished stages are kept and the same command goes on from here", 6)
+    except BrokenPipeError:
+        # The reader went away (`| head`): leave quietly, and keep the interpreter from flushing into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as problem:
+        if os.environ.get("UNLEARNBENCH_TRACEBACK"):
+            raise
+        text = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+        return _fail(f"[internal] {text}; this is a bug: set UNLEARNBENCH_TRACEBACK=1 and report what it prints", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    from unlearnbench.plugins import printable
+
+    print(f"error: {printable(message)}", file=sys.stderr)
+    return code

@@ -1,0 +1,217 @@
+"""``unlearnbench run``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unlearnbench.api.errors import UnlearnBenchError, UsageError
+
+if TYPE_CHECKING:
+    from unlearnbench.record import Record
+    from unlearnbench.runner import Outcome
+    from unlearnbench.spec import RunSpec
+
+
+@click.command("run")
+@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@click.option("-u", "--unlearner", "unlearners", multiple=True, metavar="NAME", help="Unlearner, or a chain a+b. Repeatable.")
+@click.option("--scenario", metavar="NAME", help="A named scenario; see `list scenarios`. [default: digits-cnn-random10/v1]")
+@click.option("--dataset", metavar="NAME", help="Data set, in place of the scenario's.")
+@click.option("--model", metavar="NAME", help="Model, in place of the scenario's.")
+@click.option("--forget", multiple=True, metavar="REQUEST", help="random=0.1, class=3, group=person:7, ids=1,2, file=F or JSON. Repeatable.")
+@click.option("--measure", "measures", multiple=True, metavar="NAME", help="Measure, in place of the scenario's. Repeatable.")
+@click.option("--seed", "seed", multiple=True, type=click.IntRange(min=0), metavar="N", help="Seed of everything. Repeatable. [default: 0]")
+@click.option("--seeds", "seeds", multiple=True, metavar="PART=LIST", help="Seeds apart: train=0,1,2 unlearn=0..4 measure=0.")
+@click.option("--set", "settings", multiple=True, metavar="NAME.PARAM=VALUE", help="A parameter: salun.epochs=5, recipe.lr=0.01. Repeatable.")
+@click.option("--validation", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", help="Share of the training rows kept for validation.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights of your own original (.safetensors or a state_dict file).")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "mps", "auto"]), help="Device. [default: cpu]")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Most time for each phase of an unlearner.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of records.")
+@click.option("--store", type=click.Path(path_type=Path), help="Folder of stored models. [default: OUT/store]")
+@click.option("--download", is_flag=True, help="Fetch missing data first; nothing is ever downloaded without it.")
+@click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
+@click.option("--dry-run", is_flag=True, help="Resolve, check and print the plan; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records (or the plan) as one JSON list.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
+def run_command(
+    experiment: Path | None,
+    unlearners: tuple[str, ...],
+    scenario: str | None,
+    dataset: str | None,
+    model: str | None,
+    forget: tuple[str, ...],
+    measures: tuple[str, ...],
+    seed: tuple[int, ...],
+    seeds: tuple[str, ...],
+    settings: tuple[str, ...],
+    validation: float | None,
+    checkpoint: Path | None,
+    device: str | None,
+    budget: float | None,
+    out: Path,
+    store: Path | None,
+    download: bool,
+    no_tracking: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Train, forget, compare with gold, write records and show a table.
+
+    EXPERIMENT is a file (YAML, JSON or TOML) with the same choices; flags win over it.
+    """
+    from unlearnbench.config import read_experiment, resolve_experiment
+    from unlearnbench.registry import registry
+
+    document: dict[str, Any] = read_experiment(experiment) if experiment else {}
+    base = experiment.parent if experiment else Path()
+    if checkpoint is None and "checkpoint" in document:
+        checkpoint = base / document["checkpoint"]
+    flags = {
+        "unlearners": list(unlearners), "scenario": scenario, "dataset": dataset, "model": model,
+        "measures": list(measures), "validation": validation, "device": device,
+        "checkpoint": str(checkpoint) if checkpoint else None, "seeds": _seeds(seed, seeds), "forget": _forget(forget),
+    }  # fmt: skip
+    document.update({key: value for key, value in flags.items() if value})
+    if flags["forget"]:
+        document.pop("requests", None)
+    document["set"] = {**document.get("set", {}), **_settings(settings)}
+    specs = resolve_experiment(document, registry(), None if checkpoint else base)
+    if dry_run:
+        return _dry_run(specs, as_json)
+    outcome, sink_problems = _execute(
+        specs, out, store, base, checkpoint, budget, download, tracking=not no_tracking, quiet=quiet or as_json
+    )
+    problems = outcome.problems + sink_problems
+    if as_json:
+        click.echo(json.dumps([record.document for record in outcome.records], indent=1, sort_keys=True, allow_nan=False))
+    elif not quiet:
+        _show(outcome, out, tracked=not no_tracking and not sink_problems)
+    for problem in problems:
+        click.echo(f"error: {problem}", err=True)
+    return max((problem.exit_code for problem in problems), default=0)
+
+
+def _execute(
+    specs: list[RunSpec], out: Path, store: Path | None, base: Path, checkpoint: Path | None, budget: float | None,
+    download: bool, *, tracking: bool, quiet: bool,
+) -> tuple[Outcome, list[UnlearnBenchError]]:  # fmt: skip
+    from unlearnbench.cli.progress import progress_bar, warn, watched
+    from unlearnbench.runner import execute
+    from unlearnbench.stages import no_progress
+    from unlearnbench.tracking.plots import run_plot
+
+    problems: list[UnlearnBenchError] = []
+    finished: list[Record] = []
+
+    def keep(record: Record) -> None:
+        for event in record.document["events"]:
+            warn(event)
+        run_plot(record, record.folder / "plot.svg")
+        finished.append(record)
+
+    try:
+        outcome = execute(
+            specs, out=out, store=store, base=base, checkpoint=checkpoint, budget_s=budget, download=download,
+            progress=progress_bar if watched() and not quiet else no_progress, on_record=keep,
+        )  # fmt: skip
+    finally:
+        if tracking and finished:
+            problems += _track(finished, out)
+    return outcome, problems
+
+
+def _track(records: list[Record], out: Path) -> list[UnlearnBenchError]:
+    """Log finished records; what fails is reported and the records stay."""
+    from unlearnbench.tracking.mlflow_sink import MlflowSink
+
+    try:
+        sink = MlflowSink(out, str(records[0].document["invocation"]))
+        for record in records:
+            sink.log(record)
+        sink.close()
+    except UnlearnBenchError as problem:
+        return [problem]
+    return []
+
+
+def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:
+    from unlearnbench.cli.table import print_table
+    from unlearnbench.tracking.mlflow_sink import tracking_uri
+
+    print_table(outcome.records)
+    made = len(outcome.computed)
+    stored = "everything came from the store" if not made else f"{made} stored for next time"
+    click.echo(f"{len(outcome.records)} run{'s' if len(outcome.records) != 1 else ''}; models: {stored}")
+    for record in outcome.records[:5]:
+        click.echo(f"record  {record.path}")
+    if len(outcome.records) > 5:
+        click.echo(f"        and {len(outcome.records) - 5} more in {out}")
+    if tracked:
+        click.echo(f"mlflow  mlflow ui --backend-store-uri {tracking_uri(out)}")
+
+
+def _dry_run(specs: list[RunSpec], as_json: bool) -> int:
+    from unlearnbench.plan import check, describe
+    from unlearnbench.registry import registry
+
+    plans = []
+    for spec in specs:
+        check(spec, registry())
+        plans.append(describe(spec, registry()))
+    if as_json:
+        click.echo(json.dumps(plans, indent=1, sort_keys=True))
+        return 0
+    for plan in plans:
+        stages = " + ".join(f"{s['name']} ({', '.join(s['phases'])})" for s in plan["stages"])
+        click.echo(f"{plan['id']}\n  trained by {plan['trainer']}; {stages}; measures {', '.join(plan['measures'])}")
+    click.echo(f"{len(plans)} run{'s' if len(plans) != 1 else ''} planned; nothing was run")
+    return 0
+
+
+def _forget(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    from unlearnbench.forget import parse_forget
+
+    return [parse_forget(text) for text in texts]
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    from unlearnbench.parameters import parse_value
+
+    found = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark:
+            raise UsageError("bad-setting", f"{text!r} has no value", where="--set", hint="write --set salun.epochs=5")
+        found[key] = parse_value(value)
+    return found
+
+
+def _seeds(plain: tuple[int, ...], apart: tuple[str, ...]) -> Any:
+    if not apart:
+        return list(plain)
+    if plain:
+        raise UsageError("bad-seeds", "--seed and --seeds exclude each other", where="--seeds")
+    found: dict[str, list[int]] = {}
+    for text in " ".join(apart).split():
+        part, mark, values = text.partition("=")
+        try:
+            if not mark or part not in ("train", "unlearn", "measure"):
+                raise ValueError
+            found[part] = [n for piece in values.split(",") for n in _range(piece)]
+        except ValueError:
+            raise UsageError("bad-seeds", f"{text!r} is not PART=LIST", where="--seeds",
+                             hint="write train=0,1,2 or unlearn=0..4")  from None  # fmt: skip
+    return found
+
+
+def _range(piece: str) -> list[int]:
+    first, dots, last = piece.partition("..")
+    return list(range(int(first), int(last) + 1)) if dots else [int(first)]
+
+

@@ -1,0 +1,277 @@
+"""From what a person wrote (flags, an experiment file, a scenario) to resolved run specs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from unlearnbench.api.errors import DataError, UsageError
+from unlearnbench.api.recipe import Recipe
+from unlearnbench.identity import file_digest
+from unlearnbench.parameters import parameters_json, resolve_parameters
+from unlearnbench.registry import Registry, unknown
+from unlearnbench.levels import LEVELS
+from unlearnbench.schemas import load_json, validate
+from unlearnbench.spec import Choice, RunSpec, Seeds
+
+DEFAULT_SCENARIO = "digits-cnn-random10/v1"
+DEFAULT_MEASURES = ("accuracy", "ua-ra-ta-mia", "agreement", "run-cost")
+
+
+def scenario_names() -> list[str]:
+    """Names of the built-in scenarios."""
+    return sorted(document["name"] for document in _scenarios())
+
+
+def scenario(name: str) -> dict[str, Any]:
+    """A built-in scenario by name.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    for document in _scenarios():
+        if document["name"] == name:
+            return document
+    raise unknown("scenario", name, scenario_names(), where="$.scenario")
+
+
+def _scenarios() -> Iterable[dict[str, Any]]:
+    for path in sorted(Path(str(files("unlearnbench"))).joinpath("scenarios").glob("*.json")):
+        yield load_json(path.read_text("utf-8"), where=path.name)
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """Read an experiment file: YAML, JSON or TOML, by its ending; validated against ``schemas/experiment.json``.
+
+    Raises:
+        DataError: the file cannot be read.
+        UsageError: its content is not an experiment.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError("missing-file", f"cannot be read: {problem}", where=str(path)) from problem
+    if path.suffix == ".toml":
+        try:
+            document: Any = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as problem:
+            raise UsageError("bad-toml", str(problem), where=path.name) from problem
+    elif path.suffix in (".yaml", ".yml"):
+        document = _yaml(text, path.name)
+    elif path.suffix == ".json":
+        document = load_json(text, where=path.name)
+    else:
+        raise UsageError("bad-file", f"ends in {path.suffix!r}", where=path.name, hint="use .yaml, .json or .toml")
+    validate(document, "experiment", where=path.name)
+    return dict(document)
+
+
+def _yaml(text: str, where: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """SafeLoader that refuses duplicate keys and reads 1e-3 as a number."""
+
+    def mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
+        pairs = [(str(loader.construct_object(k)), loader.construct_object(v, deep=True)) for k, v in node.value]
+        if len(dict(pairs)) != len(pairs):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+        return dict(pairs)
+
+    import re
+
+    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)\Z"), list("-+.0123456789")
+    )
+    try:
+        return yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, RecursionError) as problem:
+        raise UsageError("bad-yaml", " ".join(str(problem).split())[:200], where=where) from problem
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """``--set`` assignments, by component and parameter; each must be used by something in the run."""
+
+    values: Mapping[str, Mapping[str, Any]]
+
+    def of(self, *names: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in names:
+            found.update(self.values.get(name, {}))
+        return found
+
+
+def parse_overrides(assignments: Mapping[str, Any]) -> Overrides:
+    """Split ``salun.epochs`` into component and parameter.
+
+    Raises:
+        UsageError: a key without a dot.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for key, value in assignments.items():
+        component, dot, parameter = key.rpartition(".")
+        if not dot or not component or not parameter:
+            raise UsageError("bad-setting", f"{key!r} is not COMPONENT.PARAMETER", where="--set",
+                             hint="write --set salun.epochs=5 or --set recipe.lr=0.01")  # fmt: skip
+        values.setdefault(component, {})[parameter] = value
+    return Overrides(values)
+
+
+def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: Path | None = None) -> list[RunSpec]:
+    """Resolve an experiment to run specs: fan-out of requests x unlearners x seeds, in that order.
+
+    Values come from the scenario, then the experiment, then ``set``. ``base`` is the folder of relative file names.
+
+    Raises:
+        UsageError: an unknown name or a value that is not allowed.
+    """
+    validate(experiment, "experiment", where="$")
+    named = experiment.get("scenario")
+    if named is None and not {"dataset", "model"} <= set(experiment):
+        named = DEFAULT_SCENARIO
+    scene = scenario(named) if named else {}
+    overrides = parse_overrides(experiment.get("set", {}))
+    used = {"recipe"}
+
+    def choose(kind: str, wanted: Any, defaults: Mapping[str, Any] | None = None) -> Choice:
+        entry = {"name": wanted} if isinstance(wanted, str) else wanted
+        name = str(entry["name"])
+        used.add(name)
+        component = registry.get(kind, name)
+        values = {**(defaults or {}), **entry.get("params", {}), **overrides.of(name)}
+        return Choice(name, parameters_json(resolve_parameters(component.spec.params, values, where=name)))
+
+    changed = {key for key in ("dataset", "model") if key in experiment}
+    dataset = choose("dataset", _merged(scene, experiment, "dataset"))
+    model = choose("model", _merged(scene, experiment, "model"))
+    recipe_values = {**scene.get("recipe", {}), **experiment.get("recipe", {}), **overrides.of("recipe")}
+    recipe = resolve_parameters(Recipe, recipe_values, where="recipe")
+    own_recipes = scene.get("unlearners", {})
+    unlearners = [_unlearner(u, choose, own_recipes, used, overrides) for u in _unlearners(experiment)]
+    measures = experiment.get("measures") or scene.get("measures") or list(DEFAULT_MEASURES)
+    measure_choices = tuple(choose("measure", measure) for measure in measures)
+    data_spec = registry.get("dataset", dataset.name).spec
+    task = str(dataset.params.get("task") or data_spec.tasks[0])  # type: ignore[attr-defined]
+    unused = sorted(set(overrides.values) - used)
+    if unused:
+        raise unknown("component", unused[0], used, where="--set", hint="it is not part of this run")
+    same = not changed and not experiment.get("recipe") and not (set(overrides.values) & {"recipe", dataset.name, model.name})
+    specs = []
+    for requests in _requests(scene, experiment):
+        resolved = tuple(resolve_request(request) for request in requests)
+        as_in_scenario = same and resolved == tuple(resolve_request(r) for r in scene.get("requests", ()))
+        for unlearner, seeds in product(unlearners, parse_seeds(experiment.get("seeds", [0]))):
+            specs.append(
+                RunSpec(
+                    scenario=named if as_in_scenario and not experiment.get("checkpoint") else None,
+                    task=task,
+                    dataset=dataset,
+                    model=model,
+                    recipe=recipe,
+                    requests=resolved,
+                    unlearner=unlearner,
+                    measures=measure_choices,
+                    seeds=seeds,
+                    validation=experiment.get("validation", scene.get("validation", 0.0)),
+                    checkpoint=_checkpoint(experiment.get("checkpoint"), base),
+                    device=experiment.get("device", "cpu"),
+                )
+            )
+    return specs
+
+
+def _merged(scene: Mapping[str, Any], experiment: Mapping[str, Any], key: str) -> Any:
+    """The experiment's component; its parameters add to the scenario's when it is the same component."""
+    own, base = experiment.get(key), scene.get(key)
+    if own is None:
+        return base
+    own = {"name": own} if isinstance(own, str) else own
+    if base and own["name"] == base["name"]:
+        return {"name": own["name"], "params": {**base.get("params", {}), **own.get("params", {})}}
+    return own
+
+
+def _unlearners(experiment: Mapping[str, Any]) -> Sequence[Any]:
+    found: Sequence[Any] = experiment.get("unlearners", [])
+    if not found:
+        raise UsageError("no-unlearner", "no unlearner is named", where="$.unlearners", hint="add --unlearner salun")
+    return found
+
+
+def _unlearner(
+    wanted: Any, choose: Any, recipes: Mapping[str, Any], used: set[str], overrides: Overrides
+) -> Choice:
+    """One unlearner or a chain ``a+b``; stage ``k`` may be set apart as ``finetune#2``."""
+    if isinstance(wanted, str) and "+" in wanted:
+        wanted = {"name": wanted, "stages": wanted.split("+")}
+    if isinstance(wanted, Mapping) and "stages" in wanted:
+        stages = []
+        for position, stage in enumerate(wanted["stages"], 1):
+            choice = _unlearner(stage, choose, recipes, used, overrides)
+            marked = f"{choice.name}#{position}"
+            if marked in overrides.values:
+                used.add(marked)
+                again = {"name": choice.name, "params": {**choice.params, **overrides.of(marked)}}
+                choice = choose("unlearner", again)
+            stages.append(choice)
+        return Choice("+".join(stage.name for stage in stages), stages=tuple(stages))
+    name = wanted if isinstance(wanted, str) else wanted["name"]
+    found: Choice = choose("unlearner", wanted, recipes.get(name, {}).get("params"))
+    return found
+
+
+def _requests(scene: Mapping[str, Any], experiment: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    if "requests" in experiment:
+        if "forget" in experiment:
+            raise UsageError("bad-request", "requests (a stream) and forget (a fan-out) exclude each other", where="$")
+        return [list(experiment["requests"])]
+    if "forget" in experiment:
+        return [[request] for request in experiment["forget"]]
+    return [list(scene.get("requests", [{"kind": "samples", "fraction": 0.1}]))]
+
+
+def resolve_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate a request's description by its kind and fill in its defaults.
+
+    Raises:
+        UsageError: unknown kind, or a value that is not allowed.
+    """
+    kind = request.get("kind")
+    if kind not in LEVELS:
+        raise unknown("request kind", str(kind), LEVELS, where="$.request.kind")
+    validate(request, "request", where="$.request")
+    found = dict(request)
+    if found["kind"] == "class":
+        found["classes"] = [str(c) for c in found["classes"]]
+    if "fraction" in found or "count" in found:
+        found.setdefault("seed", 0)
+    if found["kind"] == "samples":
+        found.setdefault("seed", 0)
+        found.setdefault("stratified", False)
+    if found["kind"] == "target":
+        found.setdefault("as", "absent")
+    return found
+
+
+def parse_seeds(wanted: Any) -> list[Seeds]:
+    """Seeds as a list (each seeds everything), or apart as {train, unlearn, measure} lists, of which all combinations run."""
+    if isinstance(wanted, Mapping):
+        parts = [wanted.get(part, [0]) for part in ("train", "unlearn", "measure")]
+        return [Seeds(*combination) for combination in product(*parts)]
+    return [Seeds(seed, seed, seed) for seed in wanted]
+
+
+def _checkpoint(name: str | None, base: Path | None) -> dict[str, str] | None:
+    if name is None:
+        return None
+    path = (base or Path()) / name
+    if not path.is_file():
+        raise DataError("missing-file", f"no checkpoint {name}", where="--checkpoint")
+    return {"name": path.name, "sha256": file_digest(path)}

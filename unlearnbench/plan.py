@@ -1,0 +1,61 @@
+"""The planner: the only place that refuses a combination, before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from unlearnbench.api.errors import IncompatibleError
+from unlearnbench.api.specs import MeasureSpec, ModelSpec, UnlearnerSpec
+from unlearnbench.registry import Registry
+from unlearnbench.spec import RunSpec
+from unlearnbench.unlearners import owner_of_training, stages_of
+
+
+def check(spec: RunSpec, registry: Registry) -> None:
+    """Refuse what cannot work together.
+
+    Raises:
+        IncompatibleError: with the first reason.
+    """
+    kinds = sorted({str(request["kind"]) for request in spec.requests})
+    model = registry.get("model", spec.model.name).spec
+    assert isinstance(model, ModelSpec)
+    _covers(f"model {model.name}", "task", model.tasks, [spec.task])
+    if model.wrapper:
+        raise IncompatibleError("incompatible", f"model {model.name} is built by its method only", where="$.model")
+    stages = stages_of(registry, spec.unlearner)
+    for stage in stages:
+        _covers(f"unlearner {stage.spec.name}", "task", stage.spec.tasks, [spec.task])
+        _covers(f"unlearner {stage.spec.name}", "request", stage.spec.requests, kinds)
+    for choice in spec.measures:
+        measure = registry.get("measure", choice.name).spec
+        assert isinstance(measure, MeasureSpec)
+        _covers(f"measure {measure.name}", "task", measure.tasks, [spec.task])
+        _covers(f"measure {measure.name}", "request", measure.requests, kinds)
+    owner = owner_of_training(stages)
+    if owner is not None and spec.checkpoint:
+        raise IncompatibleError(
+            "incompatible", f"{owner.spec.name} trains the original itself, so a checkpoint cannot be used",
+            where="$.checkpoint",
+        )  # fmt: skip
+
+
+def _covers(who: str, what: str, able: Iterable[str], wanted: Iterable[str]) -> None:
+    for need in wanted:
+        if need not in able:
+            raise IncompatibleError("incompatible", f"{who} cannot handle the {what} {need!r}",
+                                    hint=f"it declares {', '.join(able)}")  # fmt: skip
+
+
+def describe(spec: RunSpec, registry: Registry) -> dict[str, Any]:
+    """What a run would do, for ``--dry-run``: who trains, which phases, which measures."""
+    stages = stages_of(registry, spec.unlearner)
+    owner = owner_of_training(stages)
+    return {
+        "id": spec.run_id(),
+        "trainer": owner.spec.name if owner else "recipe",
+        "stages": [{"name": s.spec.name, "phases": list(s.phases), "reads": list(s.spec.reads)} for s in stages],
+        "measures": [m.name for m in spec.measures],
+        "spec": spec.to_json(),
+    }

@@ -1,0 +1,137 @@
+"""Discovery: every plugin is loaded on its own, so that a broken one is named and costs nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from unlearnbench import hookspecs
+from unlearnbench.api.params import param_fields
+from unlearnbench.api.specs import API_VERSION, SPEC_TYPES, Spec
+
+GROUP = "unlearnbench"
+ALLOW_VARIABLE = "UNLEARNBENCH_PLUGINS"
+BUILTIN = "unlearnbench"
+SUPPORTED_API = range(1, API_VERSION + 1)
+SLOW_S = 0.5
+HEAVY = ("torch", "numpy", "pandas", "sklearn", "mlflow", "scipy", "PIL")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point: where it comes from and what it brought, or why it could not be loaded."""
+
+    name: str
+    module: str
+    distribution: str = ""
+    version: str = ""
+    specs: tuple[Spec, ...] = ()
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+    load_s: float = field(default=0.0, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "module": self.module,
+            "distribution": self.distribution,
+            "version": self.version,
+            "status": "broken" if self.error else "ok",
+            "error": self.error,
+            "warnings": list(self.warnings),
+            "components": [f"{type(s).kind}:{s.name}" for s in self.specs],
+        }
+
+
+@functools.cache
+def load_plugins() -> tuple[Plugin, ...]:
+    """Load the host's own basics and every allowed entry point, sorted by name; computed once per process.
+
+    ``UNLEARNBENCH_PLUGINS=a,b`` allows only these entry points (or distributions), ``UNLEARNBENCH_PLUGINS=`` none.
+    """
+    found = [_load(EntryPoint(BUILTIN, "unlearnbench.builtin.plugin", GROUP), BUILTIN, "")]
+    allowed = os.environ.get(ALLOW_VARIABLE)
+    names = None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
+    seen: set[str] = set()
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
+        distribution = entry.dist.name if entry.dist else ""
+        if names is not None:
+            seen |= {entry.name, distribution} & names
+            if not {entry.name, distribution} & names:
+                continue
+        found.append(_load(entry, distribution, entry.dist.version if entry.dist else ""))
+    for missing in sorted((names or set()) - seen):
+        error = f"named in {ALLOW_VARIABLE} but not installed"
+        found.append(Plugin(missing, "", error=error))
+    return tuple(found)
+
+
+def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
+    started = perf_counter()
+    heavy_before = {m for m in HEAVY if m in sys.modules}
+    printed = io.StringIO()
+    specs: tuple[Spec, ...] = ()
+    error = ""
+    try:
+        # What a plugin prints while it loads must not end up in somebody's --json.
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            specs = _collect(importlib.import_module(entry.module))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # SystemExit too: a plugin must not end the host
+        error = f"{type(problem).__name__}: {problem}".strip(": ")
+    took = perf_counter() - started
+    warnings = []
+    if took > SLOW_S:
+        warnings.append(f"took {took:.1f} s to load; keep the entry point's module light")
+    for module in sorted({m for m in HEAVY if m in sys.modules} - heavy_before):
+        warnings.append(f"imports {module} while it loads; move it to the module that does the work")
+    if printed.getvalue().strip():
+        warnings.append("prints while it loads")
+    return Plugin(entry.name, entry.module, distribution, version, specs, printable(error), tuple(warnings), took)
+
+
+def _collect(module: ModuleType) -> tuple[Spec, ...]:
+    api = getattr(module, "UNLEARNBENCH_API", None)
+    if api is None:
+        raise ValueError(f"does not say which API it was written for; add UNLEARNBENCH_API = {API_VERSION}")
+    if api not in SUPPORTED_API:
+        raise ValueError(f"was written for API {api!r}; this host serves {SUPPORTED_API[0]} to {SUPPORTED_API[-1]}")
+    manager = pluggy.PluginManager("unlearnbench")
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name=module.__name__)
+    manager.check_pending()
+    specs: list[Spec] = []
+    for hook, kind in hookspecs.HOOKS.items():
+        for answer in getattr(manager.hook, hook)():
+            specs.extend(_checked(hook, kind, answer))
+    if not specs:
+        raise ValueError("implements no hook")
+    return tuple(sorted(specs, key=lambda s: (type(s).kind, s.name)))
+
+
+def _checked(hook: str, kind: str, answer: object) -> Iterable[Spec]:
+    if not isinstance(answer, Iterable) or isinstance(answer, str):
+        raise TypeError(f"{hook} must return a list of specs, not {type(answer).__name__}")
+    for spec in answer:
+        if not isinstance(spec, SPEC_TYPES[kind]):
+            raise TypeError(f"{hook} must return {SPEC_TYPES[kind].__name__} objects, not {type(spec).__name__}")
+        param_fields(spec.params)
+        yield spec
+
+
+def printable(text: str) -> str:
+    """Text from a plugin in one line without control characters, which could rewrite a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]

@@ -1,0 +1,223 @@
+"""The record of a run: everything that was resolved, computed and read, as one validated document."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unlearnbench.api.errors import DataError
+from unlearnbench.api.runtime import Reading
+from unlearnbench.identity import digest
+from unlearnbench.schemas import load_json, validate
+from unlearnbench.store import cannot_write
+
+SCHEMA = "https://unlearnbench.org/schemas/run-record/1.json"
+RECORD = "record.json"
+PREDICTIONS = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's record: the document and the folder that it lies in."""
+
+    document: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / RECORD
+
+    @property
+    def status(self) -> str:
+        return str(self.document["status"])
+
+    @property
+    def unlearner(self) -> str:
+        return str(self.document["spec"]["unlearner"]["name"])
+
+    @property
+    def readings(self) -> list[Mapping[str, Any]]:
+        return list(self.document["readings"])
+
+    def value(self, key: str, subject: str = "unlearned") -> float | None:
+        """A reading's value by its flat name, such as ``accuracy.forget``; None when there is none.
+
+        Raises:
+            KeyError: the run has no such reading.
+        """
+        for reading in self.document["readings"]:
+            if reading["key"] == key and reading["subject"] == subject:
+                value = reading["value"]
+                return None if value is None else float(value)
+        raise KeyError(key)
+
+
+def reading_json(reading: Reading, measure: str, gold: Mapping[str, float | None]) -> dict[str, Any]:
+    """A reading as the record keeps it, with its signed gap to gold."""
+    aim = gold.get(reading.key)
+    gap = None if reading.subject == "gold" or reading.value is None or aim is None else reading.value - aim
+    return {
+        "measure": measure,
+        "subject": reading.subject,
+        "key": reading.key,
+        "name": reading.name,
+        "split": reading.split,
+        "at": dict(sorted(reading.at.items())),
+        "value": reading.value,
+        "gap": gap,
+        "n": reading.n,
+        "better": reading.better,
+        "unit": reading.unit,
+        "status": reading.status,
+    }
+
+
+def controls(readings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How original (the identity control) and gold bound each reading of the unlearned model.
+
+    ``separates`` says whether the measure tells original from gold at all in this run; where it does not, the reading says
+    little about forgetting.
+    """
+    by_place = {(r["subject"], r["measure"], r["key"]): r["value"] for r in readings}
+    found = []
+    for reading in readings:
+        if reading["subject"] != "unlearned" or reading["at"].get("class"):
+            continue
+        place = (reading["measure"], reading["key"])
+        original, gold = by_place.get(("original", *place)), by_place.get(("gold", *place))
+        if original is None or gold is None:
+            continue
+        found.append(
+            {
+                "measure": reading["measure"],
+                "key": reading["key"],
+                "original": original,
+                "gold": gold,
+                "separates": original != gold,
+            }
+        )
+    return found
+
+
+def content_digest(document: Mapping[str, Any]) -> str:
+    """sha256 over what must be the same on every repetition: no times, no costs, no environment.
+
+    Readings of measures that read the clock, the scenario's name and a checkpoint's file name are left out.
+    """
+    spec = {k: v for k, v in document["spec"].items() if k not in ("scenario", "$schema", "checkpoint")}
+    spec["checkpoint"] = (document["spec"]["checkpoint"] or {}).get("sha256")
+    readings = [r for r in document["readings"] if r["measure"] not in document["timed_measures"]]
+    return digest(
+        {
+            "spec": spec,
+            "status": document["status"],
+            "data": {part: document["data"][part] for part in ("train", "validation", "test")},
+            "requests": document["requests"],
+            "models": {name: [m["sha256"] for m in found] for name, found in document["models"].items()},
+            "predictions": document["predictions"],
+            "readings": readings,
+        }
+    )
+
+
+def write_record(folder: Path, document: Mapping[str, Any], files: Mapping[str, bytes]) -> Record:
+    """Validate a record and write it with the files beside it; ``record.json`` comes last and atomically.
+
+    Raises:
+        DataError: the folder cannot be written.
+        UsageError: the document is not a valid record (a bug of the host, caught before anything is written).
+    """
+    validate(document, "run-record", where="record")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _write(folder / name, content)
+        text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+        _write(folder / RECORD, text.encode())
+    except OSError as problem:
+        raise cannot_write(folder, problem) from problem
+    return Record(document, folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate a record (a ``record.json`` or the folder that holds one).
+
+    Raises:
+        DataError: it cannot be read.
+        UsageError: it is not valid.
+    """
+    path = path / RECORD if path.is_dir() else path
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise cannot_read(path, problem) from problem
+    document = load_json(text, where=str(path))
+    validate(document, "run-record", where=str(path))
+    return Record(document, path.parent)
+
+
+def verify_record(record: Record) -> None:
+    """Recompute what can be recomputed from a record's folder: its digest and that of its predictions.
+
+    Raises:
+        DataError: a digest differs, or a file is missing.
+    """
+    where = str(record.path)
+    if content_digest(record.document) != record.document["digest"]:
+        raise DataError("wrong-digest", "its digest does not match its content", where=where, hint="it was changed")
+    if record.document["predictions"] is None:
+        return
+    try:
+        with np.load(record.folder / PREDICTIONS, allow_pickle=False) as arrays:
+            found = arrays_digest(arrays)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise DataError("unreadable-file", str(problem), where=str(record.folder / PREDICTIONS)) from problem
+    if found != record.document["predictions"]:
+        raise DataError("wrong-digest", "predictions do not match the record", where=where)
+
+
+def arrays_digest(arrays: Mapping[str, Any]) -> str:
+    """sha256 over named arrays: names, types, shapes and bytes."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def cannot_read(path: Path, problem: Exception) -> DataError:
+    """The error for a record that is not there or not text."""
+    cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    return DataError("missing-file", f"cannot be read: {cause}", where=str(path))
+
+
+def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
+    """Arrays as compressed npz, the same bytes for the same arrays."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **dict(sorted(arrays.items())))
+    return stream.getvalue()

@@ -1,0 +1,130 @@
+"""Components by kind and name, and the way from a spec to its class."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from unlearnbench.api.errors import PluginError, UsageError
+from unlearnbench.api.specs import Spec
+from unlearnbench.plugins import Plugin, load_plugins, printable
+
+
+@dataclass(frozen=True)
+class Component:
+    """A spec and the plugin that brought it."""
+
+    spec: Spec
+    plugin: Plugin
+
+    @functools.cached_property
+    def cls(self) -> type[Any]:
+        """The class behind the spec's target, imported on first use.
+
+        Raises:
+            PluginError: the target cannot be imported or is not a class.
+        """
+        module, _, name = self.spec.target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except Exception as problem:
+            cause = printable(f"{type(problem).__name__}: {problem}")
+            raise PluginError(
+                "plugin-broken",
+                f"{self.spec.target} does not import ({cause})",
+                where=f"{type(self.spec).kind} {self.spec.name}",
+                hint=f"reinstall or remove {self.plugin.distribution}",
+            ) from problem
+        if not isinstance(found, type):
+            raise PluginError("plugin-broken", f"{self.spec.target} is not a class", where=self.spec.name)
+        return found
+
+    def origin(self) -> dict[str, str]:
+        """Where the component comes from, as records keep it."""
+        return {
+            "kind": type(self.spec).kind,
+            "name": self.spec.name,
+            "version": self.spec.version,
+            "distribution": self.plugin.distribution,
+            "distribution_version": self.plugin.version or _host_version(),
+        }
+
+
+class Registry:
+    """Read-only collection of components; duplicates and broken plugins are kept as problems, not raised."""
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self.plugins = tuple(plugins)
+        by_name: dict[tuple[str, str], list[Component]] = {}
+        for plugin in self.plugins:
+            for spec in plugin.specs:
+                by_name.setdefault((type(spec).kind, spec.name), []).append(Component(spec, plugin))
+        self._components: Mapping[tuple[str, str], Component] = MappingProxyType(
+            {key: found[0] for key, found in by_name.items() if len(found) == 1}
+        )
+        self.duplicates: Mapping[tuple[str, str], tuple[Component, ...]] = MappingProxyType(
+            {key: tuple(found) for key, found in by_name.items() if len(found) > 1}
+        )
+
+    def names(self, kind: str) -> list[str]:
+        """Names of a kind, sorted."""
+        return sorted(name for k, name in self._components if k == kind)
+
+    def components(self, kind: str) -> list[Component]:
+        return [self._components[kind, name] for name in self.names(kind)]
+
+    def get(self, kind: str, name: str) -> Component:
+        """Look a component up.
+
+        Raises:
+            UsageError: unknown name, with suggestions and, if plugins are broken, their names.
+            PluginError: two plugins bring the same name.
+        """
+        if (kind, name) in self.duplicates:
+            both = " and ".join(_whose(c) for c in self.duplicates[kind, name])
+            raise PluginError(
+                "duplicate-name", f"{kind} {name!r} is brought by {both}", hint="uninstall one of them"
+            )
+        if (kind, name) not in self._components:
+            raise unknown(kind, name, self.names(kind), hint=self._broken_hint())
+        return self._components[kind, name]
+
+    def problems(self) -> list[str]:
+        """One line per broken plugin and per duplicate name."""
+        lines = [f"plugin {p.name} ({p.distribution or p.module}): {p.error}" for p in self.plugins if p.error]
+        for (kind, name), found in sorted(self.duplicates.items()):
+            lines.append(f"{kind} {name!r} is brought by {' and '.join(_whose(c) for c in found)}; none is used")
+        return lines
+
+    def _broken_hint(self) -> str:
+        broken = sorted(p.name for p in self.plugins if p.error)
+        return f"plugins that did not load: {', '.join(broken)} (see `unlearnbench plugins`)" if broken else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "") -> UsageError:
+    """The error for an unknown name: did you mean, else what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names) or 'none'}"
+    return UsageError(f"unknown-{kind}", f"no {kind} {name!r}", where=where, hint="; ".join(filter(None, [advice, hint])))
+
+
+def _whose(component: Component) -> str:
+    return f"{component.plugin.distribution} ({component.spec.target})"
+
+
+def _host_version() -> str:
+    from unlearnbench import __version__
+
+    return __version__
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of everything that is installed and allowed; built once per process."""
+    return Registry(load_plugins())

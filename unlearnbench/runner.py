@@ -1,0 +1,334 @@
+"""From run specs to records: models, evidence, readings, one validated document per run."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unlearnbench.api.errors import CheckFailed, Interrupted, PluginError, UnlearnBenchError
+from unlearnbench.api.runtime import SUBJECTS, Reading, Subject, Summarises
+from unlearnbench.api.specs import MeasureSpec
+from unlearnbench.config import resolve_experiment
+from unlearnbench.environment import environment
+from unlearnbench.evidence import RunEvidence, entry_of, run_costs
+from unlearnbench.guard import deterministic, guarded
+from unlearnbench.parameters import resolve_parameters
+from unlearnbench.plan import check
+from unlearnbench.plugins import printable
+from unlearnbench.record import (
+    PREDICTIONS,
+    SCHEMA,
+    Record,
+    arrays_digest,
+    content_digest,
+    controls,
+    pack_arrays,
+    reading_json,
+    write_record,
+)
+from unlearnbench.registry import Registry, registry
+from unlearnbench.spec import Choice, RunSpec
+from unlearnbench.stages import Progress, Stages, no_progress
+from unlearnbench.store import Entry, Store
+from unlearnbench.unlearners import owner_of_training, stages_of
+
+Sink = Callable[[Record], None]
+RUN_SPLITS = ("forget", "retain", "test", "holdout")
+
+
+@dataclass
+class Outcome:
+    """What an invocation left: records in the order of the specs, and what went wrong."""
+
+    invocation: str
+    records: list[Record] = field(default_factory=list)
+    problems: list[UnlearnBenchError] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
+
+
+def execute(
+    specs: Sequence[RunSpec],
+    *,
+    out: Path,
+    store: Path | None = None,
+    components: Registry | None = None,
+    base: Path | None = None,
+    checkpoint: Path | None = None,
+    budget_s: float | None = None,
+    download: bool = False,
+    progress: Progress = no_progress,
+    on_record: Sink | None = None,
+) -> Outcome:
+    """Check all specs, then run them one after the other; a run that fails is recorded and the others go on.
+
+    Raises:
+        UnlearnBenchError: a spec is refused before any work is done, or the output folder cannot be written.
+        Interrupted: the user stopped it; finished stages and records are kept.
+    """
+    components = components or registry()
+    for spec in specs:
+        check(spec, components)
+    outcome = Outcome(uuid.uuid4().hex)
+    stages = Stages(
+        components, Store(store or out / "store"), budget_s, download, base, checkpoint, progress, computed=outcome.computed
+    )
+    with deterministic():
+        for spec in specs:
+            try:
+                record, problem = run_one(spec, stages, out, outcome.invocation)
+            except KeyboardInterrupt:
+                done = f"{len(outcome.records)} of {len(specs)} runs are finished"
+                raise Interrupted("interrupted", done, hint="the same command goes on from here") from None
+            outcome.records.append(record)
+            if problem is not None:
+                outcome.problems.append(problem)
+            if on_record is not None:
+                on_record(record)
+    return outcome
+
+
+def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[Record, UnlearnBenchError | None]:
+    """Run one spec and write its record; a broken plugin gives a record with status ``failed`` and the problem.
+
+    Raises:
+        UnlearnBenchError: the data or the output folder is at fault, so that no record makes sense.
+    """
+    stages.events.clear()
+    problem: UnlearnBenchError | None = None
+    document = _frame(spec, stages, invocation)
+    files: dict[str, bytes] = {}
+    try:
+        for step in range(len(spec.requests)):
+            stages.unlearned(spec, step)
+        arrays = _predictions(spec, stages)
+        readings = _readings(spec, stages)
+        document["models"] = _models(spec, stages)
+        document["readings"] = readings
+        document["controls"] = controls(readings)
+        document["predictions"] = arrays_digest(arrays)
+        last = len(spec.requests) - 1
+        document["costs"] = {k: _cost_json(c) for k, c in run_costs(stages, spec, last).items()}
+        document["stages"] = [_cost_json(c) for c in stages.unlearned(spec, last).stages]
+        document["certificate"] = stages.unlearned(spec, last).certificate
+        files[PREDICTIONS] = pack_arrays(arrays)
+        broken = [m for found in document["models"].values() for m in found if not m["finite"]]
+        if broken:
+            document["status"] = "diverged"
+            problem = CheckFailed("diverged", "has weights that are not finite numbers", where=f"run {spec.run_id()}",
+                                  hint="lower the learning rate")  # fmt: skip
+    except PluginError as found:
+        problem = found
+        document["status"] = "failed"
+    if problem is not None:
+        document["error"] = problem.to_json()
+    document["events"] = [*document["events"], *stages.events]
+    document["files"] = sorted(files)
+    document["digest"] = content_digest(document)
+    return write_record(out / spec.run_id(), document, files), problem
+
+
+def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
+    """The part of a record that is known before any model is made."""
+    scene = stages.scene(spec)
+    splits = scene.splits
+    data = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        "$schema": SCHEMA,
+        "id": spec.run_id(),
+        "spec_id": spec.id(),
+        "invocation": invocation,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": "complete",
+        "error": None,
+        "spec": spec.to_json(),
+        "trainer": _trainer(spec, stages.registry),
+        "components": _origins(spec, stages.registry),
+        "data": {
+            **{k: {"digest": d.digest(), "rows": len(d)} if d is not None else None for k, d in data.items()},
+            "files": dict(scene.files),
+        },
+        "requests": [
+            {
+                "kind": part.request.kind,
+                "digest": part.request.digest,
+                "forget": len(part.forget),
+                "retain": len(part.retain),
+                "holdout": len(part.measured["holdout"]),
+                "holdout_digest": part.measured["holdout"].view("holdout").digest(),
+            }
+            for part in scene.parts
+        ],
+        "models": {},
+        "readings": [],
+        "controls": [],
+        "predictions": None,
+        "certificate": None,
+        "costs": {},
+        "stages": [],
+        "environment": environment(scene.device),
+        "events": [],
+        "timed_measures": [c.name for c in spec.measures if "cost" in _measure_spec(stages.registry, c).reads],
+    }
+
+
+def _trainer(spec: RunSpec, components: Registry) -> str:
+    """Who trains original and gold: the recipe, or the unlearner that owns training."""
+    owner = owner_of_training(stages_of(components, spec.unlearner))
+    return owner.spec.name if owner else "recipe"
+
+
+def _origins(spec: RunSpec, components: Registry) -> list[dict[str, str]]:
+    found = [components.get("dataset", spec.dataset.name), components.get("model", spec.model.name)]
+    found += [stage.component for stage in stages_of(components, spec.unlearner)]
+    found += [components.get("measure", choice.name) for choice in spec.measures]
+    return [component.origin() for component in found]
+
+
+def _models(spec: RunSpec, stages: Stages) -> dict[str, list[dict[str, Any]]]:
+    steps = range(len(spec.requests))
+
+    def described(entry: Entry) -> dict[str, Any]:
+        return {
+            "key": entry.key,
+            "sha256": entry.weights_sha256,
+            "ref": entry.ref.to_json() if entry.ref else None,
+            "parameters": sum(w.numel() for w in entry.weights.values()),
+            "finite": all(bool(w.isfinite().all()) for w in entry.weights.values() if w.is_floating_point()),
+        }
+
+    return {
+        "original": [described(stages.original(spec))],
+        "gold": [described(stages.gold(spec, step)) for step in steps],
+        "unlearned": [described(stages.unlearned(spec, step)) for step in steps],
+    }
+
+
+def _predictions(spec: RunSpec, stages: Stages) -> dict[str, Any]:
+    """Outputs of every subject on every split after the last request, with ids and annotations."""
+    scene = stages.scene(spec)
+    step = len(spec.requests) - 1
+    arrays: dict[str, Any] = {}
+    for split in RUN_SPLITS:
+        selection = scene.parts[step].measured[split]
+        if not len(selection):
+            continue
+        arrays[f"{split}/ids"] = selection.view(split).ids.numpy()
+        arrays[f"{split}/y"] = selection.data.y[selection.index].cpu().numpy()
+        for subject in SUBJECTS:
+            outputs = stages.outputs(entry_of(stages, spec, subject, step), selection, scene)
+            arrays[f"{split}/{subject}"] = outputs.numpy()
+    return arrays
+
+
+def _measure_spec(components: Registry, choice: Choice) -> MeasureSpec:
+    spec = components.get("measure", choice.name).spec
+    assert isinstance(spec, MeasureSpec)
+    return spec
+
+
+def _readings(spec: RunSpec, stages: Stages) -> list[dict[str, Any]]:
+    """All measures on all subjects after each request."""
+    found: list[dict[str, Any]] = []
+    for choice in spec.measures:
+        component = stages.registry.get("measure", choice.name)
+        measure_spec = _measure_spec(stages.registry, choice)
+        instance = component.cls(resolve_parameters(measure_spec.params, choice.params, where=choice.name))
+        readings: list[Reading] = []
+        for step in range(len(spec.requests)):
+            at = {"request": str(step)} if len(spec.requests) > 1 else {}
+            for subject in SUBJECTS:
+                evidence = RunEvidence(stages, spec, step, subject, choice.name, measure_spec.reads)
+                taken = _measured(lambda e=evidence: list(instance.measure(e)), choice.name, stages, spec)  # type: ignore[misc]
+                readings += [_placed(reading, subject, at) for reading in taken]
+        if isinstance(instance, Summarises):
+            readings += _measured(lambda: list(instance.summarise(tuple(readings))), choice.name, stages, spec)
+        gold = {r.key: r.value for r in readings if r.subject == "gold"}
+        found += [reading_json(reading, choice.name, gold) for reading in readings]
+    return found
+
+
+def _measured(call: Callable[[], list[Reading]], name: str, stages: Stages, spec: RunSpec) -> list[Reading]:
+    where = f"measure {name}"
+    try:
+        with guarded(where, stages.scene(spec).shared):
+            readings = call()
+    except UnlearnBenchError as problem:
+        problem.where = problem.where or where
+        raise
+    except Exception as problem:
+        raise PluginError("plugin-raised", printable(f"{type(problem).__name__}: {problem}"), where=where) from problem
+    if not all(isinstance(reading, Reading) for reading in readings):
+        raise PluginError("broken-contract", "must yield Reading objects", where=where)
+    return readings
+
+
+def _placed(reading: Reading, subject: Subject, at: Mapping[str, str]) -> Reading:
+    return Reading(reading.name, reading.value, reading.n, reading.better, reading.split, reading.unit,
+                   {**reading.at, **at}, reading.status, subject)  # fmt: skip
+
+
+def _cost_json(cost: Any) -> dict[str, Any]:
+    assert math.isfinite(cost.wall_s)
+    return {
+        "wall_s": cost.wall_s,
+        "cpu_s": cost.cpu_s,
+        "peak_memory_mb": cost.peak_memory_mb,
+        "rows_read": dict(cost.rows_read),
+    }
+
+
+def run(
+    unlearner: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
+    *,
+    scenario: str | None = None,
+    dataset: str | Mapping[str, Any] | None = None,
+    model: str | Mapping[str, Any] | None = None,
+    forget: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    measures: Sequence[str | Mapping[str, Any]] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    seed: int | Sequence[int] = 0,
+    parameters: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
+    out: str | Path = "runs",
+    store: str | Path | None = None,
+    budget_s: float | None = None,
+    download: bool = False,
+) -> list[Record]:
+    """Run unlearners and return their records; the same as ``unlearnbench run``, without the log to MLflow.
+
+    ``parameters`` are assignments such as ``{"salun.epochs": 5}``. Records of broken plugins have status ``failed``.
+
+    Raises:
+        UnlearnBenchError: what was asked for is not possible; the message says why and what to do.
+    """
+    single = isinstance(unlearner, str | Mapping)
+    experiment: dict[str, Any] = {
+        "unlearners": [unlearner] if single else list(unlearner),
+        "seeds": [seed] if isinstance(seed, int) else list(seed),
+        "set": dict(parameters or {}),
+        "device": device,
+    }
+    given = {"scenario": scenario, "dataset": dataset, "model": model, "recipe": recipe}
+    experiment.update({key: value for key, value in given.items() if value is not None})
+    if measures is not None:
+        experiment["measures"] = list(measures)
+    if forget is not None:
+        experiment["forget"] = [forget] if isinstance(forget, Mapping) else list(forget)
+    if checkpoint is not None:
+        experiment["checkpoint"] = str(checkpoint)
+    specs = resolve_experiment(experiment, registry())
+    outcome = execute(
+        specs,
+        out=Path(out),
+        store=Path(store) if store else None,
+        checkpoint=Path(checkpoint) if checkpoint else None,
+        budget_s=budget_s,
+        download=download,
+    )
+    return outcome.records

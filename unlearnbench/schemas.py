@@ -1,0 +1,123 @@
+"""JSON from outside: one strict reader, one validator over the packaged schemas, errors that point at a place."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unlearnbench.api.errors import UsageError
+from unlearnbench.registry import unknown
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+BASE = "https://unlearnbench.org/schemas/"
+MAX_BYTES = 64 * 2**20
+MAX_DEPTH = 64
+
+
+def load_json(text: str, *, where: str = "") -> Any:
+    """Parse JSON strictly: no NaN or infinity, no duplicate keys, bounded size and depth.
+
+    Raises:
+        UsageError: any of these, or text that is not JSON.
+    """
+    if len(text) > MAX_BYTES:
+        raise UsageError("bad-json", f"is larger than {MAX_BYTES >> 20} MiB", where=where)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            repeated = sorted({n for n in names if names.count(n) > 1})
+            raise ValueError(f"key {repeated[0]!r} stands twice")
+        return found
+
+    try:
+        document = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except RecursionError:
+        raise UsageError("bad-json", "is nested too deeply", where=where) from None
+    except ValueError as problem:
+        raise UsageError("bad-json", str(problem), where=where) from problem
+    _check_depth(document, where)
+    return document
+
+
+def _check_depth(document: Any, where: str) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise UsageError("bad-json", f"is nested more than {MAX_DEPTH} levels deep", where=where)
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []
+
+
+def schema_names() -> list[str]:
+    """Names of the packaged schemas."""
+    return sorted(path.name.removesuffix(".json") for path in _folder().iterdir() if path.name.endswith(".json"))
+
+
+def schema(name: str) -> dict[str, Any]:
+    """A packaged schema.
+
+    Raises:
+        UsageError: no schema of this name.
+    """
+    if name not in schema_names():
+        raise unknown("schema", name, schema_names())
+    document: dict[str, Any] = json.loads((_folder() / f"{name}.json").read_text("utf-8"))
+    return document
+
+
+def _folder() -> Path:
+    packaged = Path(str(files("unlearnbench"))) / "_schemas"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "schemas"
+
+
+@functools.cache
+def _validator(name: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
+
+    documents = [schema(n) for n in schema_names()]
+    known: Registry[Any] = Registry().with_resources((d["$id"], Resource.from_contents(d)) for d in documents)
+    return Draft202012Validator(schema(name), registry=known)
+
+
+def validate(document: Any, name: str, *, where: str = "") -> None:
+    """Validate a document against a packaged schema.
+
+    Raises:
+        UsageError: the deepest error, with its JSON path, what was found and what is allowed.
+    """
+    errors = sorted(_validator(name).iter_errors(document), key=lambda e: (len(e.absolute_path), str(e.absolute_path)))
+    if errors:
+        raise _explained(errors, where)
+
+
+def _explained(errors: list[Any], where: str) -> UsageError:
+    from jsonschema.exceptions import best_match
+
+    error = best_match(errors) or errors[0]
+    path = ".".join([where or "$", *(str(p) for p in error.absolute_path)])
+    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+        allowed = error.schema.get("properties", {})
+        extra = sorted(set(error.instance) - set(allowed))
+        return unknown("property", extra[0], allowed, where=path)
+    if error.validator == "enum":
+        return unknown("value", str(error.instance), [str(v) for v in error.validator_value], where=path)
+    shown = error.message if len(error.message) < 200 else error.message[:200] + "..."
+    return UsageError("bad-value", shown, where=path, hint=error.schema.get("description", ""))
