@@ -42,7 +42,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> nn.Module:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            document = load_file(path)
+            document: object = load_file(path)
         else:
             document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:

@@ -13,9 +13,9 @@ from typing import Any
 from unlearnbench.api.errors import DataError, UsageError
 from unlearnbench.api.recipe import Recipe
 from unlearnbench.identity import file_digest
+from unlearnbench.levels import LEVELS
 from unlearnbench.parameters import parameters_json, resolve_parameters
 from unlearnbench.registry import Registry, unknown
-from unlearnbench.levels import LEVELS
 from unlearnbench.schemas import load_json, validate
 from unlearnbench.spec import Choice, RunSpec, Seeds
 
@@ -162,7 +162,11 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
     unused = sorted(set(overrides.values) - used)
     if unused:
         raise unknown("component", unused[0], used, where="--set", hint="it is not part of this run")
-    same = not changed and not experiment.get("recipe") and not (set(overrides.values) & {"recipe", dataset.name, model.name})
+    same = (
+        not changed
+        and not experiment.get("recipe")
+        and not (set(overrides.values) & {"recipe", dataset.name, model.name})
+    )
     specs = []
     for requests in _requests(scene, experiment):
         resolved = tuple(resolve_request(request) for request in requests)
@@ -205,9 +209,7 @@ def _unlearners(experiment: Mapping[str, Any]) -> Sequence[Any]:
     return found
 
 
-def _unlearner(
-    wanted: Any, choose: Any, recipes: Mapping[str, Any], used: set[str], overrides: Overrides
-) -> Choice:
+def _unlearner(wanted: Any, choose: Any, recipes: Mapping[str, Any], used: set[str], overrides: Overrides) -> Choice:
     """One unlearner or a chain ``a+b``; stage ``k`` may be set apart as ``finetune#2``."""
     if isinstance(wanted, str) and "+" in wanted:
         wanted = {"name": wanted, "stages": wanted.split("+")}

@@ -21,7 +21,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "device": device.type,
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: installed for name in PACKAGES if (installed := _version(name))},
     }
     if device.type == "cuda":
         found["accelerator"] = torch.cuda.get_device_name(device)

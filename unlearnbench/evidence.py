@@ -12,7 +12,7 @@ from unlearnbench.api.errors import PluginError
 from unlearnbench.api.runtime import PhaseCost, Request, Subject, Task, View, derive_seed, generator
 from unlearnbench.guard import total_cost
 from unlearnbench.networks import build_network
-from unlearnbench.requests import Parts, Selection
+from unlearnbench.parts import Parts, Selection
 from unlearnbench.scenes import Scene
 from unlearnbench.spec import RunSpec, Seeds, Subset
 from unlearnbench.stages import Stages

@@ -12,7 +12,7 @@ from torch import Tensor
 from unlearnbench.api.errors import DataError, UsageError
 from unlearnbench.api.runtime import MISSING, Data, Request, Splits, derive_seed, generator
 from unlearnbench.identity import digest
-from unlearnbench.requests import Parts, Selection, check_parts, whole
+from unlearnbench.parts import Parts, Selection, check_parts, whole
 
 
 def resolve_elements(description: Mapping[str, Any], splits: Splits, previous: Parts | None) -> Parts:

@@ -26,7 +26,7 @@ _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "number of threads": (torch.get_num_threads, torch.set_num_threads),
     "gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    "deterministic algorithms": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     "cudnn benchmark": (
         lambda: torch.backends.cudnn.benchmark,
         lambda on: setattr(torch.backends.cudnn, "benchmark", on),
@@ -36,17 +36,19 @@ _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """torch's deterministic algorithms for the duration of a run, flags restored afterwards."""
+    """torch's deterministic algorithms for the duration of a run, flags restored afterwards.
+
+    Set through the debug mode: ``use_deterministic_algorithms`` imports torch's compiler, which takes seconds.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = benchmark
 
 
@@ -71,7 +73,7 @@ def _snapshot(shared: tuple[Tensor, ...]) -> _Snapshot:
 
 def _numpy_state() -> tuple[Any, bytes, int]:
     """The legacy global state, to restore and to compare."""
-    state = np.random.get_state()
+    state: Any = np.random.get_state()
     return state, state[1].tobytes(), int(state[2])
 
 

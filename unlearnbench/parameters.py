@@ -103,7 +103,7 @@ def locked_until(values: Any, phase: Phase, defined: tuple[Phase, ...], *, where
             )  # fmt: skip
         return object.__getattribute__(self, name)
 
-    locked = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": guarded}))
+    locked: Any = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": guarded}))
     for field in dataclasses.fields(values):
         object.__setattr__(locked, field.name, getattr(values, field.name))
     return locked

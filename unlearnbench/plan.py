@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from unlearnbench.api.errors import IncompatibleError
-from unlearnbench.api.specs import MeasureSpec, ModelSpec, UnlearnerSpec
+from unlearnbench.api.specs import MeasureSpec, ModelSpec
 from unlearnbench.registry import Registry
 from unlearnbench.spec import RunSpec
 from unlearnbench.unlearners import owner_of_training, stages_of

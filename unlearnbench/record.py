@@ -73,7 +73,7 @@ def reading_json(reading: Reading, measure: str, gold: Mapping[str, float | None
         "name": reading.name,
         "split": reading.split,
         "at": dict(sorted(reading.at.items())),
-        "value": reading.value,
+        "value": None if reading.value is None else float(reading.value),
         "gap": gap,
         "n": reading.n,
         "better": reading.better,

@@ -87,9 +87,7 @@ class Registry:
         """
         if (kind, name) in self.duplicates:
             both = " and ".join(_whose(c) for c in self.duplicates[kind, name])
-            raise PluginError(
-                "duplicate-name", f"{kind} {name!r} is brought by {both}", hint="uninstall one of them"
-            )
+            raise PluginError("duplicate-name", f"{kind} {name!r} is brought by {both}", hint="uninstall one of them")
         if (kind, name) not in self._components:
             raise unknown(kind, name, self.names(kind), hint=self._broken_hint())
         return self._components[kind, name]
@@ -111,7 +109,9 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     advice = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names) or 'none'}"
-    return UsageError(f"unknown-{kind}", f"no {kind} {name!r}", where=where, hint="; ".join(filter(None, [advice, hint])))
+    return UsageError(
+        f"unknown-{kind}", f"no {kind} {name!r}", where=where, hint="; ".join(filter(None, [advice, hint]))
+    )
 
 
 def _whose(component: Component) -> str:

@@ -7,7 +7,7 @@ taken away: whole rows (samples, class, group), annotations (target), or element
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +15,12 @@ import torch
 from torch import Generator, Tensor
 
 from unlearnbench.api.errors import DataError, UsageError
-from unlearnbench.api.runtime import MISSING, Data, Meter, Request, Splits, Task, View, derive_seed, generator
+from unlearnbench.api.runtime import MISSING, Data, Request, Splits, Task, derive_seed, generator
+from unlearnbench.graph_requests import resolve_elements
 from unlearnbench.identity import digest
 from unlearnbench.levels import LEVELS
+from unlearnbench.parts import Parts, Selection, check_parts, whole
 from unlearnbench.registry import unknown
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """Rows of a data object, not yet bound to a meter."""
-
-    data: Data
-    index: Tensor
-    elements: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def view(self, name: str, meter: Meter | None = None, *, locked: bool = False) -> View:
-        return View(self.data, self.index, name=name, meter=meter, locked=locked, elements=self.elements)
-
-    def to(self, device: torch.device) -> Selection:
-        return replace(self, data=self.data.to(device), index=self.index.to(device))
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """A resolved request. ``forget`` and ``retain`` are the unlearner's; ``measured`` are the splits of measures."""
-
-    request: Request
-    forget: Selection
-    retain: Selection
-    measured: Mapping[str, Selection] = field(default_factory=dict)
-
-
-def whole(data: Data) -> Selection:
-    """All rows; for graphs, the annotated nodes."""
-    if data.edges is None:
-        return Selection(data, torch.arange(len(data)))
-    return Selection(data, (data.y != MISSING).nonzero()[:, 0])
 
 
 def carve_validation(splits: Splits, fraction: float, seed: int, task: Task) -> Splits:
@@ -88,8 +55,6 @@ def resolve(
     if level == "annotations":
         return _annotations(description, splits, task, previous)
     if level == "elements":
-        from unlearnbench.graph_requests import resolve_elements
-
         return resolve_elements(description, splits, previous)
     return _items(description, splits, previous, base)
 
@@ -123,14 +88,6 @@ def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | Non
         "holdout": Selection(test, holdout),
     }
     return Parts(request, Selection(train, chosen), retain, measured)
-
-
-def check_parts(forget: int, retain: int, description: Mapping[str, Any]) -> None:
-    """Refuse a request that selects nothing or everything."""
-    if not forget:
-        raise DataError("empty-forget-set", f"selects no training row: {dict(description)}", where="$.request")
-    if not retain:
-        raise DataError("empty-retain-set", f"leaves nothing to retain: {dict(description)}", where="$.request")
 
 
 def _choose(

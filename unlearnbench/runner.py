@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,14 @@ def execute(
         check(spec, components)
     outcome = Outcome(uuid.uuid4().hex)
     stages = Stages(
-        components, Store(store or out / "store"), budget_s, download, base, checkpoint, progress, computed=outcome.computed
+        components,
+        Store(store or out / "store"),
+        budget_s,
+        download,
+        base,
+        checkpoint,
+        progress,
+        computed=outcome.computed,
     )
     with deterministic():
         for spec in specs:
@@ -140,7 +148,7 @@ def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
     return {
         "$schema": SCHEMA,
         "id": spec.run_id(),
-        "spec_id": spec.id(),
+        "spec_id": spec.id,
         "invocation": invocation,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": "complete",
@@ -243,28 +251,46 @@ def _readings(spec: RunSpec, stages: Stages) -> list[dict[str, Any]]:
             at = {"request": str(step)} if len(spec.requests) > 1 else {}
             for subject in SUBJECTS:
                 evidence = RunEvidence(stages, spec, step, subject, choice.name, measure_spec.reads)
-                taken = _measured(lambda e=evidence: list(instance.measure(e)), choice.name, stages, spec)  # type: ignore[misc]
+                taken = _measured(partial(instance.measure, evidence), choice.name, stages, spec)
                 readings += [_placed(reading, subject, at) for reading in taken]
         if isinstance(instance, Summarises):
-            readings += _measured(lambda: list(instance.summarise(tuple(readings))), choice.name, stages, spec)
+            summary = _measured(partial(instance.summarise, tuple(readings)), choice.name, stages, spec)
+            if any(reading.subject not in SUBJECTS for reading in summary):
+                raise PluginError("broken-contract", "summarise must name subjects", where=f"measure {choice.name}")
+            readings += summary
         gold = {r.key: r.value for r in readings if r.subject == "gold"}
         found += [reading_json(reading, choice.name, gold) for reading in readings]
     return found
 
 
-def _measured(call: Callable[[], list[Reading]], name: str, stages: Stages, spec: RunSpec) -> list[Reading]:
+def _measured(call: Callable[[], Iterable[Reading]], name: str, stages: Stages, spec: RunSpec) -> list[Reading]:
     where = f"measure {name}"
     try:
         with guarded(where, stages.scene(spec).shared):
-            readings = call()
+            readings = list(call())
     except UnlearnBenchError as problem:
         problem.where = problem.where or where
         raise
     except Exception as problem:
         raise PluginError("plugin-raised", printable(f"{type(problem).__name__}: {problem}"), where=where) from problem
-    if not all(isinstance(reading, Reading) for reading in readings):
-        raise PluginError("broken-contract", "must yield Reading objects", where=where)
+    for reading in readings:
+        wrong = _wrong_reading(reading)
+        if wrong:
+            raise PluginError("broken-contract", wrong, where=where)
     return readings
+
+
+def _wrong_reading(reading: object) -> str:
+    """What is wrong with a reading, before it can spoil a record."""
+    if not isinstance(reading, Reading):
+        return f"must yield Reading objects, not {type(reading).__name__}"
+    if reading.value is not None and not isinstance(reading.value, int | float):
+        return f"value of {reading.name} must be a float, not {type(reading.value).__name__}"
+    if type(reading.n) is not int:
+        return f"n of {reading.name} must be an int, not {type(reading.n).__name__}"
+    if not all(isinstance(v, str) for v in (reading.name, reading.split, *reading.at, *reading.at.values())):
+        return f"coordinates of {reading.name} must be text"
+    return ""
 
 
 def _placed(reading: Reading, subject: Subject, at: Mapping[str, str]) -> Reading:

@@ -17,8 +17,9 @@ from unlearnbench.api.runtime import TASKS, DataJob, Fetches, Ref, Splits, Task,
 from unlearnbench.guard import guarded
 from unlearnbench.identity import file_digest
 from unlearnbench.parameters import resolve_parameters
+from unlearnbench.parts import Parts, Selection, whole
 from unlearnbench.registry import Registry
-from unlearnbench.requests import Parts, Selection, carve_validation, resolve, whole
+from unlearnbench.requests import carve_validation, resolve
 from unlearnbench.spec import Choice, RunSpec, Subset
 
 DATA_VARIABLE = "UNLEARNBENCH_DATA"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +33,12 @@ def load_json(text: str, *, where: str = "") -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text} is too large for a number")
+        return number
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -41,7 +48,7 @@ def load_json(text: str, *, where: str = "") -> Any:
         return found
 
     try:
-        document = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        document = json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=unique)
     except RecursionError:
         raise UsageError("bad-json", "is nested too deeply", where=where) from None
     except ValueError as problem:
@@ -89,19 +96,25 @@ def _folder() -> Path:
 
 @functools.cache
 def _validator(name: str) -> Draft202012Validator:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
     from referencing import Registry, Resource
 
     documents = [schema(n) for n in schema_names()]
     known: Registry[Any] = Registry().with_resources((d["$id"], Resource.from_contents(d)) for d in documents)
-    return Draft202012Validator(schema(name), registry=known)
+    # JSON Schema takes 50.0 for an integer; a count or a seed must be one.
+    integer = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, v: isinstance(v, int) and v is not True and v is not False
+    )
+    strict = validators.extend(Draft202012Validator, type_checker=integer)
+    found: Draft202012Validator = strict(schema(name), registry=known)
+    return found
 
 
 def validate(document: Any, name: str, *, where: str = "") -> None:
     """Validate a document against a packaged schema.
 
     Raises:
-        UsageError: the deepest error, with its JSON path, what was found and what is allowed.
+        UsageError: the most telling error, with its JSON path, what was found and what is allowed.
     """
     errors = sorted(_validator(name).iter_errors(document), key=lambda e: (len(e.absolute_path), str(e.absolute_path)))
     if errors:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from unlearnbench.api.recipe import Recipe
@@ -48,7 +49,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Subset:
-    """A seeded part of the training rows, for siblings: a share, which draw, and whether it is the draw's complement."""
+    """A seeded part of the training rows, for siblings: a share, a draw, or the draw's complement."""
 
     keep: float
     draw: int
@@ -111,17 +112,22 @@ class RunSpec:
             scenario=document["scenario"],
         )
 
+    @cached_property
     def id(self) -> str:
-        """sha256 of the spec. The scenario's name is not part of it: the same content under another name is the same run."""
+        """sha256 of the spec. The scenario's name is not part of it: the same content is the same run."""
         document = {k: v for k, v in self.to_json().items() if k not in ("scenario", "$schema")}
         if self.checkpoint:
             document["checkpoint"] = self.checkpoint["sha256"]
         return digest(document)
 
+    @cached_property
+    def scene_key(self) -> str:
+        """sha256 of the part that determines data and requests, which runs with other seeds or unlearners share."""
+        document = self.to_json()
+        parts = ("task", "dataset", "model", "validation", "requests", "device", "subset")
+        return digest({part: document[part] for part in parts})
+
     def run_id(self) -> str:
         """Name of the run's folder: readable, unique, the same for the same spec."""
         place = (self.scenario or f"{self.dataset.name}-{self.model.name}").replace("/", "-")
-        return f"{place}.{self.unlearner.name}.s{self.seeds.label()}.{self.id()[:10]}"
-
-    def with_seeds(self, seeds: Seeds) -> RunSpec:
-        return replace(self, seeds=seeds)
+        return f"{place}.{self.unlearner.name}.s{self.seeds.label()}.{self.id[:10]}"

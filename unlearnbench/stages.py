@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -37,9 +37,9 @@ from unlearnbench.guard import Clock, guarded, time_limit, total_cost
 from unlearnbench.identity import digest, tensors_digest
 from unlearnbench.networks import build_network, restore_network
 from unlearnbench.parameters import parameters_json
+from unlearnbench.parts import Selection
 from unlearnbench.plugins import printable
 from unlearnbench.registry import Registry
-from unlearnbench.requests import Selection
 from unlearnbench.scenes import Scene, load_dataset, make_scene
 from unlearnbench.spec import RunSpec
 from unlearnbench.store import Damaged, Entry, Store
@@ -52,6 +52,7 @@ Progress = Callable[[str, int], Any]
 
 
 def no_progress(label: str, total: int) -> Any:
+    """Show nothing."""
     return nullcontext(None)
 
 
@@ -72,14 +73,13 @@ class Stages:
     _data: dict[str, Any] = field(default_factory=dict)
     _entries: dict[str, Entry] = field(default_factory=dict)
     _outputs: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    _places: dict[tuple[str, str, int], Entry] = field(default_factory=dict)
 
     def scene(self, spec: RunSpec) -> Scene:
         """Data, task and requests of a run, shared by all runs on the same data."""
-        document = spec.to_json()
-        parts = ("task", "dataset", "model", "validation", "requests", "device", "subset")
-        key = digest({part: document[part] for part in parts})
+        key = spec.scene_key
         if key not in self._scenes:
-            data_key = digest(document["dataset"])
+            data_key = digest(spec.dataset.to_json())
             if data_key not in self._data:
                 self._data[data_key] = load_dataset(self.registry, spec.dataset, download=self.download)
             splits, files = self._data[data_key]
@@ -90,13 +90,18 @@ class Stages:
 
     def original(self, spec: RunSpec) -> Entry:
         """The model trained on the whole training set, or the checkpoint that stands for it."""
-        if spec.checkpoint:
-            return self._from_checkpoint(spec)
-        return self._trained(spec, self.scene(spec).train, "original")
+
+        def make() -> Entry:
+            if spec.checkpoint:
+                return self._from_checkpoint(spec)
+            return self._trained(spec, self.scene(spec).train, "original")
+
+        return self._once((spec.id, "original", 0), make)
 
     def gold(self, spec: RunSpec, step: int = 0) -> Entry:
         """The same trainer with the same seed on what is left after request ``step``."""
-        return self._trained(spec, self.scene(spec).parts[step].retain, "gold")
+        rows = self.scene(spec).parts[step].retain
+        return self._once((spec.id, "gold", step), lambda: self._trained(spec, rows, "gold"))
 
     def prepared(self, spec: RunSpec) -> tuple[Entry | None, ...]:
         """What each stage prepared; None for stages that do not."""
@@ -104,6 +109,9 @@ class Stages:
 
     def unlearned(self, spec: RunSpec, step: int = 0) -> Entry:
         """The model after requests 0 to ``step`` were served one after the other."""
+        return self._once((spec.id, "unlearned", step), lambda: self._unlearned(spec, step))
+
+    def _unlearned(self, spec: RunSpec, step: int) -> Entry:
         stages = stages_of(self.registry, spec.unlearner)
         original, prepared = self.original(spec), self.prepared(spec)
         scene = self.scene(spec)
@@ -154,7 +162,7 @@ class Stages:
         owner = owner_of_training(stages_of(self.registry, spec.unlearner))
         inputs = {
             "phase": "train",
-            "trainer": owner.identity("train") if owner else {"recipe": parameters_json(spec.recipe)},
+            "trainer": {**(owner.identity("train") if owner else {}), "recipe": parameters_json(spec.recipe)},
             "data": rows.view("train").digest(),
             **self._common(spec, scene, spec.seeds.train),
         }
@@ -192,7 +200,8 @@ class Stages:
 
     def _from_checkpoint(self, spec: RunSpec) -> Entry:
         scene = self.scene(spec)
-        assert spec.checkpoint is not None and self.checkpoint is not None
+        assert spec.checkpoint is not None
+        assert self.checkpoint is not None
         inputs = {"phase": "train", "checkpoint": spec.checkpoint["sha256"], "model": scene.ref.to_json()}
         path = self.checkpoint
 
@@ -241,7 +250,13 @@ class Stages:
         return Entry(key=key, inputs=inputs, cost=clock.cost, state=_pack([state]))
 
     def _unlearn(
-        self, spec: RunSpec, stages: tuple[Stage, ...], prepared: tuple[Entry | None, ...], step: int, key: str, inputs: Any
+        self,
+        spec: RunSpec,
+        stages: tuple[Stage, ...],
+        prepared: tuple[Entry | None, ...],
+        step: int,
+        key: str,
+        inputs: Any,
     ) -> Entry:
         scene = self.scene(spec)
         before = self.unlearned(spec, step - 1) if step else self.original(spec)
@@ -255,7 +270,9 @@ class Stages:
             self._warm_up(spec, scene)
             where = f"unlearner {stage.spec.name}"
             meter = Meter()
-            job = self._unlearn_job(spec, scene, stage, step, model, states[stage.position], meter, alone=len(stages) == 1)
+            job = self._unlearn_job(
+                spec, scene, stage, step, model, states[stage.position], meter, alone=len(stages) == 1
+            )
             label = f"unlearn {stage.spec.name} (seed {spec.seeds.unlearn})"
             with self._running(label, where, meter, scene, 0) as clock, masked(model, mask):
                 result = _checked(stage.make("unlearn").unlearn(job), where)
@@ -265,7 +282,10 @@ class Stages:
             if result.state is not None:
                 states[stage.position] = result.state
             if result.mask is not None:
-                mask = {**(mask or {}), **{k: v.cpu() & mask[k] if mask and k in mask else v.cpu() for k, v in result.mask.items()}}
+                mask = {
+                    **(mask or {}),
+                    **{k: v.cpu() & mask[k] if mask and k in mask else v.cpu() for k, v in result.mask.items()},
+                }
             costs.append(clock.cost)
         return _entry(
             key, inputs, total_cost(costs), model, state=_pack(states), mask=mask, certificate=result.certificate,
@@ -273,7 +293,16 @@ class Stages:
         )  # fmt: skip
 
     def _unlearn_job(
-        self, spec: RunSpec, scene: Scene, stage: Stage, step: int, model: nn.Module, state: State, meter: Meter, *, alone: bool
+        self,
+        spec: RunSpec,
+        scene: Scene,
+        stage: Stage,
+        step: int,
+        model: nn.Module,
+        state: State,
+        meter: Meter,
+        *,
+        alone: bool,
     ) -> UnlearnJob:
         parts, reads = scene.parts[step], stage.spec.reads
         place = "unlearn" if alone else f"unlearn/{stage.position}"
@@ -313,6 +342,12 @@ class Stages:
 
     def _builder(self, scene: Scene) -> Callable[[Ref | None, int], nn.Module]:
         return lambda ref, seed: build_network(self.registry, ref or scene.ref, seed, scene.device)
+
+    def _once(self, place: tuple[str, str, int], make: Callable[[], Entry]) -> Entry:
+        """Remember which entry a run's model is, so that its key is worked out once."""
+        if place not in self._places:
+            self._places[place] = make()
+        return self._places[place]
 
     def _made(self, phase: str, inputs: Mapping[str, Any], make: Callable[[str], Entry]) -> Entry:
         key = digest(inputs)
@@ -394,7 +429,7 @@ def _entry(key: str, inputs: Mapping[str, Any], cost: PhaseCost, model: nn.Modul
     return Entry(key=key, inputs=inputs, cost=cost, ref=ref_of(model), weights=weights, weights_sha256=sha256, **extra)
 
 
-def _pack(states: list[State | None]) -> State:
+def _pack(states: Sequence[State | None]) -> State:
     """The states of all stages as one, nested by position."""
     packed = State()
     for position, state in enumerate(states):

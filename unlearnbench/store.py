@@ -1,7 +1,7 @@
 """The store: models and states under input-addressed keys, verified whenever they are read.
 
-An entry is a folder ``<phase>/<key[:2]>/<key>`` with safetensors and ``entry.json``. It is written under a temporary name
-and renamed, so that many processes may work on one store and a crash leaves nothing half-written.
+An entry is a folder ``<phase>/<key[:2]>/<key>`` with safetensors and ``entry.json``. It is written under a temporary
+name and renamed, so that many processes may work on one store and a crash leaves nothing half-written.
 """
 
 from __future__ import annotations

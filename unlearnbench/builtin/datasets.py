@@ -95,8 +95,10 @@ class Csv(Component[CsvParams]):
         frame = _read(path, self.p)
         for column in (self.p.label, *self.p.groups, *self.p.drop):
             if column not in frame:
-                shown = ", ".join(list(frame)[:8])
-                raise DataError("missing-column", f"no column {column!r}", where=path.name, hint=f"columns: {shown} ...")
+                shown = ", ".join([str(name) for name in frame][:8])
+                raise DataError(
+                    "missing-column", f"no column {column!r}", where=path.name, hint=f"columns: {shown} ..."
+                )
         labels = frame[self.p.label]
         if labels.isna().any():
             raise DataError("missing-values", f"{int(labels.isna().sum())} rows have no label", where=path.name)

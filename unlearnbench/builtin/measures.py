@@ -76,7 +76,9 @@ class UaRaTaMia(Component[MembershipParams]):
             at = {"request": step} if step else {}
             value = fmean(gaps) if complete else None
             status = "ok" if complete else "a part is undefined"
-            yield Reading("average-gap", value, len(gaps), better="lower", unit="%", at=at, status=status, subject=subject)
+            yield Reading(
+                "average-gap", value, len(gaps), better="lower", unit="%", at=at, status=status, subject=subject
+            )
 
 
 def _true_class_confidence(evidence: Evidence, split: str) -> npt.NDArray[np.float64]:

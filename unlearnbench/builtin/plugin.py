@@ -37,7 +37,9 @@ class CsvParams(SplitParams):
     label: Annotated[str, Param("Column of the class: its name, or its position from 0 without a header.")] = "label"
     header: Annotated[bool, Param("Whether the first line names the columns.")] = True
     delimiter: Annotated[str, Param("What separates the columns.", min_length=1)] = ","
-    groups: Annotated[tuple[str, ...], Param("Columns that requests may select by (a person, a site); not inputs.")] = ()
+    groups: Annotated[
+        tuple[str, ...], Param("Columns that requests may select by (a person, a site); not inputs.")
+    ] = ()
     drop: Annotated[tuple[str, ...], Param("Columns to leave out.")] = ()
     scale: Annotated[Literal["none", "standard"], Param("Scaling of the inputs, fitted on training rows.")] = "none"
     train_rows: Annotated[int | None, Param("Training rows to draw (stratified); none takes all.", ge=1)] = None
@@ -66,9 +68,9 @@ class CnnParams:
 class MembershipParams:
     """Options of UA, RA, TA and MIA."""
 
-    limit: Annotated[int | None, Param("Most rows on each side of the attack's training set; none has no limit.", ge=10)] = (
-        2000
-    )
+    limit: Annotated[
+        int | None, Param("Most rows on each side of the attack's training set; none has no limit.", ge=10)
+    ] = 2000
 
 
 _SALUN = Paper(

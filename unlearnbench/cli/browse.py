@@ -54,7 +54,10 @@ def list_command(kind: str, as_json: bool) -> None:
 
 def _capabilities(spec: Spec) -> str:
     if isinstance(spec, UnlearnerSpec | MeasureSpec):
-        words = ["all" if len(spec.tasks) == 5 else ",".join(spec.tasks), "all" if len(spec.requests) == 7 else ",".join(spec.requests)]
+        words = [
+            "all" if len(spec.tasks) == 5 else ",".join(spec.tasks),
+            "all" if len(spec.requests) == 7 else ",".join(spec.requests),
+        ]
         return " | ".join(words)
     if isinstance(spec, DatasetSpec | ModelSpec):
         return "all" if len(spec.tasks) == 5 else ",".join(spec.tasks)

@@ -61,7 +61,9 @@ def _validate(path: Path) -> str:
 
 
 @click.command("doctor")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of records.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of records."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(out: Path, as_json: bool) -> int:
     """Check this installation: versions, plugins, data, devices, disk and MLflow."""
@@ -126,7 +128,9 @@ def _data() -> str:
 
     root = data_root()
     found = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    return f"{DATA_VARIABLE} {'holds ' + ', '.join(found[:8]) if found else 'is empty; built-in data sets need nothing'}"
+    return (
+        f"{DATA_VARIABLE} {'holds ' + ', '.join(found[:8]) if found else 'is empty; built-in data sets need nothing'}"
+    )
 
 
 def _writable(out: Path) -> str:

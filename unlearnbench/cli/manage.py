@@ -20,7 +20,9 @@ def data_command() -> None:
 
 @data_command.command("fetch")
 @click.argument("name")
-@click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="A parameter of the data set. Repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PARAM=VALUE", help="A parameter of the data set. Repeatable."
+)
 def data_fetch(name: str, settings: tuple[str, ...]) -> None:
     """Download a data set into the data folder and print the sha256 of every file that it reads."""
     from unlearnbench.cli.run import _settings
@@ -77,7 +79,9 @@ def store_verify(folder: Path) -> int:
 
 @store_command.command("prune")
 @_STORE
-@click.option("--keep", type=click.FloatRange(min=0), default=0, show_default=True, metavar="MIB", help="Size to prune down to.")
+@click.option(
+    "--keep", type=click.FloatRange(min=0), default=0, show_default=True, metavar="MIB", help="Size to prune down to."
+)
 def store_prune(folder: Path, keep: float) -> None:
     """Remove entries, least recently used first."""
     from unlearnbench.store import Store

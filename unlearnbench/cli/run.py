@@ -18,20 +18,62 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("experiment", required=False, type=click.Path(path_type=Path))
-@click.option("-u", "--unlearner", "unlearners", multiple=True, metavar="NAME", help="Unlearner, or a chain a+b. Repeatable.")
-@click.option("--scenario", metavar="NAME", help="A named scenario; see `list scenarios`. [default: digits-cnn-random10/v1]")
+@click.option(
+    "-u", "--unlearner", "unlearners", multiple=True, metavar="NAME", help="Unlearner, or a chain a+b. Repeatable."
+)
+@click.option(
+    "--scenario", metavar="NAME", help="A named scenario; see `list scenarios`. [default: digits-cnn-random10/v1]"
+)
 @click.option("--dataset", metavar="NAME", help="Data set, in place of the scenario's.")
 @click.option("--model", metavar="NAME", help="Model, in place of the scenario's.")
-@click.option("--forget", multiple=True, metavar="REQUEST", help="random=0.1, class=3, group=person:7, ids=1,2, file=F or JSON. Repeatable.")
-@click.option("--measure", "measures", multiple=True, metavar="NAME", help="Measure, in place of the scenario's. Repeatable.")
-@click.option("--seed", "seed", multiple=True, type=click.IntRange(min=0), metavar="N", help="Seed of everything. Repeatable. [default: 0]")
-@click.option("--seeds", "seeds", multiple=True, metavar="PART=LIST", help="Seeds apart: train=0,1,2 unlearn=0..4 measure=0.")
-@click.option("--set", "settings", multiple=True, metavar="NAME.PARAM=VALUE", help="A parameter: salun.epochs=5, recipe.lr=0.01. Repeatable.")
-@click.option("--validation", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", help="Share of the training rows kept for validation.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights of your own original (.safetensors or a state_dict file).")
+@click.option(
+    "--forget",
+    multiple=True,
+    metavar="REQUEST",
+    help="random=0.1, class=3, group=person:7, ids=1,2, file=F or JSON. Repeatable.",
+)
+@click.option(
+    "--measure", "measures", multiple=True, metavar="NAME", help="Measure, in place of the scenario's. Repeatable."
+)
+@click.option(
+    "--seed",
+    "seed",
+    multiple=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Seed of everything. Repeatable. [default: 0]",
+)
+@click.option(
+    "--seeds", "seeds", multiple=True, metavar="PART=LIST", help="Seeds apart: train=0,1,2 unlearn=0..4 measure=0."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME.PARAM=VALUE",
+    help="A parameter: salun.epochs=5, recipe.lr=0.01. Repeatable.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="SHARE",
+    help="Share of the training rows kept for validation.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Weights of your own original (.safetensors or a state_dict file).",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps", "auto"]), help="Device. [default: cpu]")
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Most time for each phase of an unlearner.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of records.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Most time for each phase of an unlearner.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of records."
+)
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of stored models. [default: OUT/store]")
 @click.option("--download", is_flag=True, help="Fetch missing data first; nothing is ever downloaded without it.")
 @click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
@@ -89,7 +131,9 @@ def run_command(
     )
     problems = outcome.problems + sink_problems
     if as_json:
-        click.echo(json.dumps([record.document for record in outcome.records], indent=1, sort_keys=True, allow_nan=False))
+        click.echo(
+            json.dumps([record.document for record in outcome.records], indent=1, sort_keys=True, allow_nan=False)
+        )
     elif not quiet:
         _show(outcome, out, tracked=not no_tracking and not sink_problems)
     for problem in problems:
@@ -213,5 +257,3 @@ def _seeds(plain: tuple[int, ...], apart: tuple[str, ...]) -> Any:
 def _range(piece: str) -> list[int]:
     first, dots, last = piece.partition("..")
     return list(range(int(first), int(last) + 1)) if dots else [int(first)]
-
-

@@ -66,7 +66,7 @@ def _values(records: Sequence[Record], subject: str) -> dict[str, list[float]]:
 def _is_last(reading: Mapping[str, Any], record: Record) -> bool:
     """About all rows, after the last request of a stream."""
     requests = len(record.document["requests"])
-    return reading["at"] == ({"request": str(requests - 1)} if requests > 1 else {})
+    return bool(reading["at"] == ({"request": str(requests - 1)} if requests > 1 else {}))
 
 
 def cell(heading: str, values: Sequence[float]) -> str:

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 SPLITS = ("forget", "retain", "test")
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the hatches do so in print.
-LOOKS = {"original": ("#bbbbbb", "//"), "gold": ("#e69f00", ""), "unlearned": ("#56b4e9", "..")}
+LOOKS = {"original": ("#bbbbbb", "//"), "gold": ("#e69f00", ""), "unlearned": ("#56b4e9", "\\\\")}
 INK = "#222222"
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "unlearnbench",
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",  # looks the same where the font is missing
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
     "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -70,8 +71,10 @@ def accuracies(document: Mapping[str, Any]) -> Bars:
 def _svg(document: Mapping[str, Any], bars: Bars) -> bytes:
     import matplotlib as mpl
 
-    with mpl.rc_context(SETTINGS):
-        stream = io.BytesIO()
+    stream = io.BytesIO()
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a reader's own style must not change the bytes
+        mpl.rcParams.update(SETTINGS)
         metadata = {"Date": None, "Creator": "UnlearnBench", "Title": " - ".join(titles(document))}
         figure(document, bars).savefig(stream, format="svg", metadata=metadata)
     return stream.getvalue()
@@ -86,7 +89,7 @@ def figure(document: Mapping[str, Any], bars: Bars) -> Figure:
     splits = [split for split in SPLITS if any((subject, split) in bars for subject in LOOKS)]
     for position, split in enumerate(splits):
         _draw_split(axes, position, split, bars)
-    axes.set_xticks(range(len(splits)), [_split_label(split, bars) for split in splits], parse_math=False)
+    axes.set_xticks(range(len(splits)), [_split_label(split, bars) for split in splits])
     axes.tick_params(axis="x", length=0)
     axes.set_ylim(0, 1.09)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -95,8 +98,8 @@ def figure(document: Mapping[str, Any], bars: Bars) -> Figure:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     head, rest = titles(document)
-    made.suptitle(head, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
-    axes.set_title(rest, loc="left", fontsize=9.5, pad=12, parse_math=False)
+    axes.set_title(head, loc="left", fontsize=12, fontweight="bold", pad=24)
+    axes.annotate(rest, (0, 1), (0, 9), xycoords="axes fraction", textcoords="offset points")
     handles, labels = axes.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     made.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, handlelength=1.6)
@@ -108,8 +111,7 @@ def _draw_split(axes: Axes, position: int, split: str, bars: Bars) -> None:
     for place, (subject, (colour, hatch)) in enumerate(LOOKS.items()):
         x = position + (place - 1) * width
         value = bars[subject, split]["value"] if (subject, split) in bars else None
-        look = {"color": colour, "edgecolor": INK, "linewidth": 0.8, "hatch": hatch, "label": subject}
-        axes.bar(x, value or 0.0, width * 0.92, **look)
+        axes.bar(x, value or 0.0, width * 0.92, color=colour, edgecolor=INK, linewidth=0.8, hatch=hatch, label=subject)
         # A value that does not exist is not a bar of height 0.
         text = "none" if value is None else f"{value:.3f}"
         axes.annotate(text, (x, value or 0.0), (0, 3), textcoords="offset points", ha="center", fontsize=9)

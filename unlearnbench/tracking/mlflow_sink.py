@@ -1,0 +1,450 @@
+"""The MLflow log of runs: written from records alone, so that it can be rebuilt from them at any time.
+
+An experiment is a scenario, its parent runs are invocations, their children are records. What a child shows is derived
+from the validated record; nothing is ever read back from MLflow but which records are there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unlearnbench.api.errors import CheckFailed
+from unlearnbench.identity import digest
+from unlearnbench.tracking.labels import experiment_name, seed_label
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from unlearnbench.record import Record
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], Any] | None]]
+
+# Limits of MLflow. It cuts longer parameters silently and refuses larger batches.
+MAX_PARAM = 6000
+MAX_TAG = 5000
+MAX_NAME = 250
+BATCH = 100
+MAX_METRICS = 1000
+PLOTS = (".svg", ".png")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SWITCHES = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
+
+
+def tracking_uri(out: Path) -> str:
+    """``MLFLOW_TRACKING_URI`` where it is set, else a SQLite file in the folder of the records."""
+    file = (out.absolute() / "mlflow.db").as_posix().replace("%", "%25").replace("?", "%3F")
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{file}"
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a sync did: records that it logged, and records that were there already."""
+
+    added: int
+    skipped: int
+    uri: str
+
+
+@dataclass
+class _Child:
+    """A record's run. ``digest`` is None as long as not everything is logged."""
+
+    run_id: str
+    digest: str | None
+
+
+@dataclass
+class _Group:
+    """The runs of one invocation in one experiment."""
+
+    experiment: str
+    parent: str | None = None
+    children: dict[str, _Child] = field(default_factory=dict)
+    failed: bool = False
+    ended: int = 0
+    """Milliseconds; 0 until this sink has written a child."""
+
+
+class MlflowSink:
+    """Logs the records of one invocation. Nothing is imported or opened before the first record comes.
+
+    ``out`` is the folder of the records; stores that are a database keep their artifacts there, in ``mlartifacts``.
+    """
+
+    def __init__(self, out: Path, invocation: str, uri: str | None = None) -> None:
+        self.out = out
+        self.invocation = invocation
+        self.uri = uri or tracking_uri(out)
+        self._connection: MlflowClient | None = None
+        self._groups: dict[str, _Group] = {}
+        self._broken = False
+
+    def log(self, record: Record) -> None:
+        """Log a record, below the parent run of its experiment.
+
+        Raises:
+            CheckFailed: MLflow cannot be reached or fails on the way; the record is not touched.
+        """
+        self.add(record)
+
+    def add(self, record: Record) -> bool:
+        """Log a record unless it is there; what was logged by halves is completed. Says whether anything was written.
+
+        Raises:
+            CheckFailed: as for ``log``.
+        """
+        document = record.document
+        if document["invocation"] != self.invocation:
+            raise ValueError("the record belongs to another invocation")
+        try:
+            group = self._group(experiment_name(document))
+            group.failed |= record.status != "complete"
+            known = group.children.get(document["id"])
+            if known is not None and known.digest == document["digest"]:
+                return False
+            self._write(record, group)
+        except Exception as problem:
+            self._broken = True
+            with suppress(CheckFailed):
+                self.close()
+            raise self._failure(problem, f"; the record is kept: {record.path}") from problem
+        return True
+
+    def close(self, *, failed: bool = False) -> None:
+        """End the parent runs: FAILED if asked for, if a record is not complete or if logging one failed.
+
+        Raises:
+            CheckFailed: MLflow cannot be reached any more.
+        """
+        try:
+            for group in self._groups.values():
+                if group.parent is not None and group.ended:
+                    status = "FAILED" if failed or self._broken or group.failed else "FINISHED"
+                    self._client.set_terminated(group.parent, status, group.ended)
+        except Exception as problem:
+            raise self._failure(problem, "; all records are kept") from problem
+
+    @property
+    def _client(self) -> MlflowClient:
+        if self._connection is None:
+            self._connection = connect(self.uri)
+        return self._connection
+
+    def _group(self, experiment: str) -> _Group:
+        if experiment not in self._groups:
+            group = _Group(self._experiment(experiment))
+            for tags, run_id in self._runs(group.experiment):
+                if "ub.run" in tags:
+                    group.children[tags["ub.run"]] = _Child(run_id, tags.get("ub.record_digest"))
+                    group.failed |= tags.get("ub.status", "complete") != "complete"
+                else:
+                    group.parent = run_id
+            self._groups[experiment] = group
+        return self._groups[experiment]
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            # A server has its own place for artifacts; for a database MLflow would take the working folder.
+            place = (self.out.absolute() / "mlartifacts").as_uri() if _is_database(self.uri) else None
+            try:
+                return self._client.create_experiment(name, artifact_location=place)
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)
+                if found is None:  # nobody else made it in the meantime, so the error was real
+                    raise
+        return str(found.experiment_id)
+
+    def _runs(self, experiment: str) -> Iterator[tuple[Mapping[str, str], str]]:
+        wanted, token = f"tags.`ub.invocation` = '{self.invocation}'", None
+        while True:
+            page = self._client.search_runs([experiment], wanted, max_results=1000, page_token=token)
+            yield from ((run.data.tags, run.info.run_id) for run in page)
+            token = page.token
+            if not token:
+                return
+
+    def _parent(self, group: _Group, started: int) -> str:
+        if group.parent is None:
+            label = self.invocation[:8]
+            tags = {"ub.invocation": self.invocation, "mlflow.note.content": "The runs of one call, as children."}
+            run = self._client.create_run(group.experiment, started, tags, run_name=f"invocation {label}")
+            group.parent = run.info.run_id
+        return group.parent
+
+    def _write(self, record: Record, group: _Group) -> None:
+        document, created = record.document, _milliseconds(record.document["created"])
+        # A record says when it was made; how long its phases took stands in the costs, so start and end are the same.
+        group.ended = max(group.ended, created)
+        child = group.children.get(document["id"])
+        if child is None or child.digest is not None:
+            tags = {"mlflow.parentRunId": self._parent(group, created), "ub.invocation": self.invocation}
+            tags["ub.run"] = document["id"]
+            name = f"{record.unlearner} seed {seed_label(document)}"
+            run = self._client.create_run(group.experiment, created, tags, run_name=name)
+            child = group.children[document["id"]] = _Child(run.info.run_id, None)
+        try:
+            self._log_entities(child.run_id, record, created)
+            for path in artifacts(record):
+                self._client.log_artifact(child.run_id, str(path))
+            status = "FAILED" if record.status == "failed" else "FINISHED"
+            self._client.set_terminated(child.run_id, status, created)
+            # The digest comes last: a run without it is taken up again by the next sync.
+            self._client.set_tag(child.run_id, "ub.record_digest", document["digest"])
+        except BaseException:
+            with suppress(Exception):
+                self._client.set_terminated(child.run_id, "FAILED", created)
+            raise
+        child.digest = document["digest"]
+
+    def _log_entities(self, run_id: str, record: Record, created: int) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        params, long = run_params(record)
+        tags = run_tags(record)
+        tags.update({f"ub.by_digest.{name}": "longer than MLflow keeps; see record.json" for name in long})
+        metrics = [Metric(key, value, created, 0) for key, value in run_metrics(record).items()]
+        for part in _batches(metrics, MAX_METRICS):
+            self._client.log_batch(run_id, metrics=part, synchronous=True)
+        for params_part in _batches([Param(key, value) for key, value in params.items()], BATCH):
+            self._client.log_batch(run_id, params=params_part, synchronous=True)
+        for tags_part in _batches([RunTag(key, value) for key, value in tags.items()], BATCH):
+            self._client.log_batch(run_id, tags=tags_part, synchronous=True)
+
+    def _failure(self, problem: Exception, kept: str) -> CheckFailed:
+        return CheckFailed(
+            "tracking-failed",
+            _without_password(f"MLflow failed: {_cause(problem)}{kept}"),
+            where=_without_password(self.uri),
+            hint=f"repeat it with `unlearnbench tracking sync {self.out}`",
+        )
+
+
+def sync(records: Iterable[Record], out: Path, uri: str | None = None, progress: Progress | None = None) -> SyncResult:
+    """Log every record that is not in MLflow yet. Running it twice changes nothing.
+
+    Raises:
+        CheckFailed: MLflow cannot be reached or fails on the way; the next sync goes on from there.
+    """
+    ordered = sorted(records, key=lambda record: (record.document["created"], record.document["id"]))
+    sinks: dict[str, MlflowSink] = {}
+    added = 0
+    with (progress or _silent)("logging to MLflow", len(ordered)) as advance:
+        try:
+            for record in ordered:
+                invocation = record.document["invocation"]
+                added += sinks.setdefault(invocation, MlflowSink(out, invocation, uri)).add(record)
+                if advance is not None:
+                    advance(1)
+        finally:
+            for sink in sinks.values():
+                sink.close()
+    return SyncResult(added, len(ordered) - added, uri or tracking_uri(out))
+
+
+def _silent(label: str, total: int) -> AbstractContextManager[None]:
+    return nullcontext(None)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client for a store, with telemetry off, short timeouts and nothing printed.
+
+    The first use of a new database creates its tables, which takes some seconds.
+    """
+    # MLflow reads these when it is imported.
+    os.environ.update(dict.fromkeys(SWITCHES, "true"))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if _is_database(uri):
+        _open_once(uri)
+    return MlflowClient(uri)
+
+
+def _open_once(uri: str) -> None:
+    """Open a database once: MLflow itself tries ten times, for more than a minute, before it says what is wrong."""
+    import sqlalchemy
+
+    place = sqlalchemy.make_url(uri)
+    if place.get_backend_name() == "sqlite" and place.database:
+        Path(place.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sqlalchemy.create_engine(place)
+    try:
+        sqlalchemy.inspect(engine)
+    finally:
+        engine.dispose()
+
+
+def _is_database(uri: str) -> bool:
+    return uri.partition(":")[0].partition("+")[0] in DATABASES
+
+
+def run_metrics(record: Record) -> dict[str, float]:
+    """The numbers of a record by flat name.
+
+    ``<subject>/<measure>.<key>`` for readings, ``gap/<measure>.<key>`` for the unlearned model's signed distance to
+    gold, ``cost/<phase>/<what>`` for costs. Values that do not exist are left out, never replaced.
+    """
+    found: dict[str, float] = {}
+    names = _Names()
+    for reading in record.readings:
+        key = f"{reading['measure']}.{reading['key']}"
+        numbers = {reading["subject"]: reading["value"]}
+        if reading["subject"] == "unlearned":
+            numbers["gap"] = reading["gap"]
+        found.update({names(group, key): float(value) for group, value in numbers.items() if _finite(value)})
+    for phase, cost in record.document["costs"].items():
+        numbers = {what: cost[what] for what in ("wall_s", "cpu_s", "peak_memory_mb")}
+        numbers.update({f"rows_read.{view}": rows for view, rows in cost["rows_read"].items()})
+        found.update({names("cost", phase, what): float(value) for what, value in numbers.items() if _finite(value)})
+    return found
+
+
+def run_params(record: Record) -> tuple[dict[str, str], list[str]]:
+    """What identifies a run, and the names of the values that are too long and stand there by their digest."""
+    spec = record.document["spec"]
+    values: dict[str, Any] = {
+        "unlearner": spec["unlearner"]["name"],
+        **{f"seed.{part}": seed for part, seed in spec["seeds"].items()},
+        **{f"request.{step}": request for step, request in enumerate(spec["requests"])},
+    }
+    if spec["checkpoint"]:
+        values["checkpoint"] = spec["checkpoint"]["sha256"]
+    for kind in ("dataset", "model"):
+        values[kind] = spec[kind]["name"]
+        values.update(_flat(spec[kind], f"{kind}."))
+    for position, stage in enumerate(leaves := list(_leaves(spec["unlearner"]))):
+        twice = [leaf["name"] for leaf in leaves].count(stage["name"]) > 1
+        values.update(_flat(stage, f"{stage['name']}-{position}." if twice else f"{stage['name']}."))
+    names = _Names()
+    found, long = {}, []
+    for key, value in values.items():
+        name, text = names(key), value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        if len(text) > MAX_PARAM:
+            long.append(name)
+            text = f"sha256:{digest(value)}"
+        found[name] = text
+    return found, long
+
+
+def run_tags(record: Record) -> dict[str, str]:
+    """Where a run comes from, and why readings that have no value have none."""
+    document = record.document
+    found = {
+        "mlflow.note.content": _note(record),
+        "ub.schema": document["$schema"],
+        "ub.spec_id": document["spec_id"],
+        "ub.status": record.status,
+        "ub.unlearner": record.unlearner,
+        **{f"ub.request_digest.{step}": request["digest"] for step, request in enumerate(document["requests"])},
+    }
+    for part in ("train", "validation", "test"):
+        if document["data"][part]:
+            found[f"ub.data_digest.{part}"] = document["data"][part]["digest"]
+    names = _Names()
+    for origin in document["components"]:
+        source = f"{origin['distribution']} {origin['distribution_version']}"
+        found[names(f"ub.version.{origin['kind']}.{origin['name']}")] = f"{origin['version']} ({source})"
+    if missing := [name for name in document["files"] if _plain_file(record.folder / name) is None]:
+        found["ub.missing_files"] = ", ".join(missing)
+    for reading in record.readings:
+        if not _finite(reading["value"]):
+            name = names(f"status.{reading['subject']}", f"{reading['measure']}.{reading['key']}")
+            found[name] = "non-finite" if reading["value"] is not None else reading["status"]
+    return {name: text if len(text) <= MAX_TAG else f"{text[:MAX_TAG]} [cut]" for name, text in found.items()}
+
+
+def artifacts(record: Record) -> list[Path]:
+    """``record.json``, the files that it names and the plots beside it; links and other folders are left out."""
+    beside = sorted(path.name for path in record.folder.iterdir() if path.suffix in PLOTS)
+    names = dict.fromkeys([record.path.name, *record.document["files"], *beside])
+    return [path for name in names if (path := _plain_file(record.folder / name))]
+
+
+def _plain_file(path: Path) -> Path | None:
+    """The path if it is a file and no link; records of strangers must not pull in what lies elsewhere."""
+    return path if path.is_file() and not path.is_symlink() else None
+
+
+def _note(record: Record) -> str:
+    document = record.document
+    lines = [
+        f"**{record.unlearner}** on {experiment_name(document)}, seed {seed_label(document)}: {record.status}",
+        f"Every number here comes from the record `{document['id']}`, which is the artifact `record.json`.",
+    ]
+    if document["error"]:
+        lines.append(f"`{document['error']['code']}` {document['error']['where']}: {document['error']['message']}")
+    return "\n\n".join(lines)
+
+
+class _Names:
+    """Names that every MLflow store takes: parts of letters, digits and ``_ - .``, joined by slashes.
+
+    ``=`` becomes a dot and anything else an underscore. A name that had to be cut, or that an unlike one took before,
+    ends in a digest of what it stands for.
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[str, tuple[str, ...]] = {}
+
+    def __call__(self, *parts: str) -> str:
+        name = "/".join(_UNSAFE.sub("_", part.replace("=", ".")) for part in parts)
+        if len(name) > MAX_NAME or self._taken.setdefault(name, parts) != parts:
+            name = f"{name[: MAX_NAME - 13]}-{digest(list(parts))[:12]}"
+        return name
+
+
+def _flat(choice: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {prefix + key: value for key, value in choice["params"].items()}
+
+
+def _leaves(choice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The links of a chain, nested chains flattened in order."""
+    if "stages" not in choice:
+        yield choice
+    for stage in choice.get("stages", ()):
+        yield from _leaves(stage)
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    yield from (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _milliseconds(created: str) -> int:
+    return round(datetime.fromisoformat(created).timestamp() * 1000)
+
+
+def _cause(problem: BaseException) -> str:
+    """One line: what the operating system said if it said anything, else the first line of the error itself."""
+    step: BaseException | None = problem
+    while step is not None:
+        if isinstance(step, OSError) and step.strerror:
+            return f"{step.strerror} ({step.filename})" if step.filename else step.strerror
+        step = step.__cause__ or (None if step.__suppress_context__ else step.__context__)
+    text = str(problem).strip() or type(problem).__name__
+    return text.splitlines()[0][:300]
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
