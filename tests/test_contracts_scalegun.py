@@ -1,4 +1,4 @@
-"""ScaleGUN: noise that training leaves, a propagation state that preparation leaves and a stream of requests mutates."""
+"""ScaleGUN: noise that training leaves, and a propagation state that preparation leaves and a stream mutates."""
 
 from pathlib import Path
 

@@ -17,6 +17,7 @@ from unlearnbench.record import Record
 from unlearnbench.registry import Registry
 from unlearnbench.runner import Outcome, execute
 from unlearnbench.spec import RunSpec
+from unlearnbench.phases import Phases
 from unlearnbench.stages import Stages
 from unlearnbench.store import Entry, Store
 
@@ -65,7 +66,8 @@ def _run(fixed: dict[str, Any], requests: tuple[Mapping[str, Any], ...], more: d
 
 def new_stages(store: Path, budget_s: float | None = None) -> Stages:
     """As a new invocation would have it: only the store is shared."""
-    return Stages(toy_registry(), Store(store), budget_s)
+    registry = toy_registry()
+    return Stages(registry, Store(store), Phases(registry, budget_s))
 
 
 def run_toys(folder: Path, *specs: RunSpec, budget_s: float | None = None) -> Outcome:

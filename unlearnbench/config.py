@@ -90,7 +90,7 @@ def _yaml(text: str, where: str) -> Any:
         "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)\Z"), list("-+.0123456789")
     )
     try:
-        return yaml.load(text, Loader=Loader)
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - Loader is a SafeLoader
     except (yaml.YAMLError, RecursionError) as problem:
         raise UsageError("bad-yaml", " ".join(str(problem).split())[:200], where=where) from problem
 
@@ -145,7 +145,8 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
         name = str(entry["name"])
         used.add(name)
         component = registry.get(kind, name)
-        values = {**(defaults or {}), **entry.get("params", {}), **overrides.of(name)}
+        given: Mapping[str, Any] = entry.get("params") or {}  # type: ignore[assignment]
+        values = {**(defaults or {}), **given, **overrides.of(name)}
         return Choice(name, parameters_json(resolve_parameters(component.spec.params, values, where=name)))
 
     changed = {key for key in ("dataset", "model") if key in experiment}
@@ -263,7 +264,7 @@ def resolve_request(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_seeds(wanted: Any) -> list[Seeds]:
-    """Seeds as a list (each seeds everything), or apart as {train, unlearn, measure} lists, of which all combinations run."""
+    """Seeds as a list (each seeds everything), or {train, unlearn, measure} lists, of which all combinations run."""
     if isinstance(wanted, Mapping):
         parts = [wanted.get(part, [0]) for part in ("train", "unlearn", "measure")]
         return [Seeds(*combination) for combination in product(*parts)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def _version(name: str) -> str | None:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as stream:
             for line in stream:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()

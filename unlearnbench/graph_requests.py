@@ -18,8 +18,8 @@ from unlearnbench.parts import Parts, Selection, check_parts, whole
 def resolve_elements(description: Mapping[str, Any], splits: Splits, previous: Parts | None) -> Parts:
     """Resolve a request for nodes, edges or features.
 
-    The unlearner's forget view holds the annotated nodes that the request touches, on the graph before, with the removed
-    edges or nodes as ``elements``; its retain view is the graph after.
+    The unlearner's forget view holds the annotated nodes that the request touches, on the graph before, with the
+    removed edges or nodes as ``elements``; its retain view is the graph after.
     """
     before = previous.retain.data if previous else splits.train
     if before.edges is None:

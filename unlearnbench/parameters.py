@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,15 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 
-@functools.cache
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+
+
 def _adapter(params: type[Any]) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(params)
+    if params not in _ADAPTERS:
+        _ADAPTERS[params] = TypeAdapter(params)
+    return _ADAPTERS[params]
 
 
 def parameters_schema(params: type[Any]) -> dict[str, Any]:

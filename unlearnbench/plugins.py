@@ -96,8 +96,8 @@ def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
     warnings = []
     if took > SLOW_S:
         warnings.append(f"took {took:.1f} s to load; keep the entry point's module light")
-    for module in sorted({m for m in HEAVY if m in sys.modules} - heavy_before):
-        warnings.append(f"imports {module} while it loads; move it to the module that does the work")
+    heavy = sorted({m for m in HEAVY if m in sys.modules} - heavy_before)
+    warnings += [f"imports {module} while it loads; move it to the module that does the work" for module in heavy]
     if printed.getvalue().strip():
         warnings.append("prints while it loads")
     return Plugin(entry.name, entry.module, distribution, version, specs, printable(error), tuple(warnings), took)

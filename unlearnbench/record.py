@@ -85,8 +85,8 @@ def reading_json(reading: Reading, measure: str, gold: Mapping[str, float | None
 def controls(readings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """How original (the identity control) and gold bound each reading of the unlearned model.
 
-    ``separates`` says whether the measure tells original from gold at all in this run; where it does not, the reading says
-    little about forgetting.
+    ``separates`` says whether the measure tells original from gold at all in this run; where it does not, the reading
+    says little about forgetting.
     """
     by_place = {(r["subject"], r["measure"], r["key"]): r["value"] for r in readings}
     found = []
@@ -156,8 +156,8 @@ def _write(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -19,6 +19,7 @@ from unlearnbench.environment import environment
 from unlearnbench.evidence import RunEvidence, entry_of, run_costs
 from unlearnbench.guard import deterministic, guarded
 from unlearnbench.parameters import resolve_parameters
+from unlearnbench.phases import Phases, Progress, no_progress
 from unlearnbench.plan import check
 from unlearnbench.plugins import printable
 from unlearnbench.record import (
@@ -34,7 +35,7 @@ from unlearnbench.record import (
 )
 from unlearnbench.registry import Registry, registry
 from unlearnbench.spec import Choice, RunSpec
-from unlearnbench.stages import Progress, Stages, no_progress
+from unlearnbench.stages import Stages
 from unlearnbench.store import Entry, Store
 from unlearnbench.unlearners import owner_of_training, stages_of
 
@@ -75,15 +76,9 @@ def execute(
     for spec in specs:
         check(spec, components)
     outcome = Outcome(uuid.uuid4().hex)
+    phases = Phases(components, budget_s, progress)
     stages = Stages(
-        components,
-        Store(store or out / "store"),
-        budget_s,
-        download,
-        base,
-        checkpoint,
-        progress,
-        computed=outcome.computed,
+        components, Store(store or out / "store"), phases, download, base, checkpoint, computed=outcome.computed
     )
     with deterministic():
         for spec in specs:

@@ -105,7 +105,7 @@ def _validator(name: str) -> Draft202012Validator:
     integer = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, v: isinstance(v, int) and v is not True and v is not False
     )
-    strict = validators.extend(Draft202012Validator, type_checker=integer)
+    strict: Any = validators.extend(Draft202012Validator, type_checker=integer)  # type: ignore[no-untyped-call]
     found: Draft202012Validator = strict(schema(name), registry=known)
     return found
 

@@ -17,8 +17,9 @@ Augmentation = Literal["flip", "crop"]
 class Recipe:
     """Optimiser, schedule, length, batch and precision of a training run.
 
-    The original and the gold model are trained with the scenario's recipe. An unlearner whose parameters are those of an
-    optimisation subclasses it, overrides the defaults with its paper's and hands itself to ``fit`` or ``Stepper``.
+    The original and the gold model are trained with the scenario's recipe. An unlearner whose parameters are those
+    of an optimisation subclasses it, overrides the defaults with its paper's and hands itself to ``fit`` or
+    ``Stepper``.
     """
 
     optimizer: Annotated[Optimizer, Param("Optimiser: sgd, adam or adamw (torch.optim).")] = "sgd"

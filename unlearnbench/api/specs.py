@@ -44,8 +44,8 @@ class Paper:
 class Spec:
     """A component: its name, what it does, where its code is, what it is capable of.
 
-    ``target`` is ``"module:Class"`` and imported on first use. ``version`` changes whenever results change: it is part of
-    the identity of every stored model, unlike the version of the distribution.
+    ``target`` is ``"module:Class"`` and imported on first use. ``version`` changes whenever results change: it is part
+    of the identity of every stored model, unlike the version of the distribution.
     """
 
     kind: ClassVar[Kind]
@@ -116,7 +116,7 @@ class UnlearnerSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSpec(Spec):
-    """A measure: what it needs besides the subject's predictions. One that reads ``cost`` is not reproducible in bits."""
+    """A measure: what it needs besides the subject's predictions. One that reads ``cost`` does not repeat in bits."""
 
     kind: ClassVar[Kind] = "measure"
     tasks: tuple[TaskName, ...] = ("classification",)

@@ -142,7 +142,7 @@ def _read(path: Path, p: CsvParams) -> pd.DataFrame:
                 stream = archive.extractfile(p.member)
                 if stream is None:
                     raise KeyError(p.member)
-                frame = pd.read_csv(stream, **options)
+                frame: pd.DataFrame = pd.read_csv(stream, **options)
         else:
             frame = pd.read_csv(path, **options)
     except KeyError as problem:

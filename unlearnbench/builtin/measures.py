@@ -90,8 +90,8 @@ def _true_class_confidence(evidence: Evidence, split: str) -> npt.NDArray[np.flo
 class Agreement(Component[NoParams]):
     """How far the predicted probabilities are from gold's on the same rows.
 
-    ``js`` is the mean Jensen-Shannon divergence in base 2, in [0, 1]; ``activation-distance`` the mean Euclidean distance
-    of the probability vectors, in [0, sqrt 2].
+    ``js`` is the mean Jensen-Shannon divergence in base 2, in [0, 1]; ``activation-distance`` the mean Euclidean
+    distance of the probability vectors, in [0, sqrt 2].
     """
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
@@ -116,7 +116,7 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 class RunCost(Component[NoParams]):
-    """What the subject cost to make: training for original and gold, preparing and unlearning for the unlearned model."""
+    """What the subject cost to make: training for original and gold, preparing and unlearning for the unlearned."""
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         phases = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 from torch import nn
@@ -23,7 +24,7 @@ class Mlp(Component[MlpParams]):
 
     def build(self, job: BuildJob) -> nn.Module:
         widths = [prod(job.inputs), *self.p.hidden]
-        hidden = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(widths[-1], job.outputs))
 
 
@@ -43,7 +44,7 @@ class Cnn(Component[CnnParams]):
             channels, height, width = out, height // 2, width // 2
         if not height or not width:
             raise UsageError(
-                "bad-model", f"{len(self.p.channels)} poolings leave nothing of a {job.inputs[1]}x{job.inputs[2]} image",
+                "bad-model", f"{len(self.p.channels)} poolings leave nothing of {job.inputs[1]}x{job.inputs[2]} pixels",
                 where="$.model.params.channels", hint="name fewer channels",
             )  # fmt: skip
         features = channels * height * width

@@ -81,8 +81,8 @@ _SALUN = Paper(
     venue="ICLR",
     arxiv="2310.12508",
     bibtex="@inproceedings{fan2024salun,\n  title={{SalUn}: Empowering Machine Unlearning via Gradient-based Weight "
-    "Saliency in Both Image Classification and Generation},\n  author={Fan, Chongyu and Liu, Jiancheng and Zhang, Yihua "
-    "and Wong, Eric and Wei, Dennis and Liu, Sijia},\n  booktitle={International Conference on Learning "
+    "Saliency in Both Image Classification and Generation},\n  author={Fan, Chongyu and Liu, Jiancheng and Zhang, "
+    "Yihua and Wong, Eric and Wei, Dennis and Liu, Sijia},\n  booktitle={International Conference on Learning "
     "Representations},\n  year={2024}\n}",
     deviations=(
         "The members on which the attack is trained are a seeded draw from the retain set, not its first rows.",
@@ -166,7 +166,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
         ),
         UnlearnerSpec(
             name="retrain",
-            summary="Trains again on the retain set with a seed of its own: a second gold model, the floor of every gap.",
+            summary="Trains again on the retain set with a seed of its own: a second gold, the floor of every gap.",
             target=f"{unlearners}:Retrain",
             tasks=TASKS,  # type: ignore[arg-type]
             requests=REQUESTS,  # type: ignore[arg-type]

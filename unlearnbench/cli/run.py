@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,18 +147,21 @@ def _execute(
     download: bool, *, tracking: bool, quiet: bool,
 ) -> tuple[Outcome, list[UnlearnBenchError]]:  # fmt: skip
     from unlearnbench.cli.progress import progress_bar, warn, watched
+    from unlearnbench.phases import no_progress
     from unlearnbench.runner import execute
-    from unlearnbench.stages import no_progress
     from unlearnbench.tracking.plots import run_plot
 
     problems: list[UnlearnBenchError] = []
     finished: list[Record] = []
 
     def keep(record: Record) -> None:
+        finished.append(record)
         for event in record.document["events"]:
             warn(event)
-        run_plot(record, record.folder / "plot.svg")
-        finished.append(record)
+        try:
+            run_plot(record, record.folder / "plot.svg")
+        except UnlearnBenchError as problem:
+            problems.append(problem)
 
     try:
         outcome = execute(
@@ -197,7 +201,9 @@ def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:
     if len(outcome.records) > 5:
         click.echo(f"        and {len(outcome.records) - 5} more in {out}")
     if tracked:
-        click.echo(f"mlflow  mlflow ui --backend-store-uri {tracking_uri(out)}")
+        uri = tracking_uri(out)
+        shown = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        click.echo(f"mlflow  {shown}")
 
 
 def _dry_run(specs: list[RunSpec], as_json: bool) -> int:

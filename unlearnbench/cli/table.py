@@ -96,7 +96,8 @@ def groups(records: Sequence[Record]) -> list[list[Record]]:
     """Records that may stand in one table: the same data, model and requests."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        key = f"{record.document['data']['train']['digest']}{record.document['requests']}{record.document['spec']['model']}"
+        document = record.document
+        key = f"{document['data']['train']['digest']}{document['requests']}{document['spec']['model']}"
         found.setdefault(key, []).append(record)
     return list(found.values())
 

@@ -362,7 +362,7 @@ def run_tags(record: Record) -> dict[str, str]:
     for origin in document["components"]:
         source = f"{origin['distribution']} {origin['distribution_version']}"
         found[names(f"ub.version.{origin['kind']}.{origin['name']}")] = f"{origin['version']} ({source})"
-    if missing := [name for name in document["files"] if _plain_file(record.folder / name) is None]:
+    if missing := [name for name in document["files"] if _plain_file(record, name) is None]:
         found["ub.missing_files"] = ", ".join(missing)
     for reading in record.readings:
         if not _finite(reading["value"]):
@@ -375,12 +375,13 @@ def artifacts(record: Record) -> list[Path]:
     """``record.json``, the files that it names and the plots beside it; links and other folders are left out."""
     beside = sorted(path.name for path in record.folder.iterdir() if path.suffix in PLOTS)
     names = dict.fromkeys([record.path.name, *record.document["files"], *beside])
-    return [path for name in names if (path := _plain_file(record.folder / name))]
+    return [path for name in names if (path := _plain_file(record, name))]
 
 
-def _plain_file(path: Path) -> Path | None:
-    """The path if it is a file and no link; records of strangers must not pull in what lies elsewhere."""
-    return path if path.is_file() and not path.is_symlink() else None
+def _plain_file(record: Record, name: str) -> Path | None:
+    """A file in the record's folder itself; records of strangers must not pull in what lies elsewhere."""
+    path = record.folder / name
+    return path if Path(name).name == name and path.is_file() and not path.is_symlink() else None
 
 
 def _note(record: Record) -> str:
@@ -443,7 +444,7 @@ def _cause(problem: BaseException) -> str:
             return f"{step.strerror} ({step.filename})" if step.filename else step.strerror
         step = step.__cause__ or (None if step.__suppress_context__ else step.__context__)
     text = str(problem).strip() or type(problem).__name__
-    return text.splitlines()[0][:300]
+    return text.splitlines()[0][:200]
 
 
 def _without_password(text: str) -> str:

@@ -75,8 +75,8 @@ class Sibling(Protocol):
 class Evidence(Protocol):
     """Everything a measure may read about one subject. Each item is computed once and shared by all measures.
 
-    Splits: ``forget``, ``retain``, ``test`` (what should still be known), ``holdout`` (unseen rows matched to the forget
-    set) and ``validation``.
+    Splits: ``forget``, ``retain``, ``test`` (what should still be known), ``holdout`` (unseen rows matched to the
+    forget set) and ``validation``.
     """
 
     subject: Subject

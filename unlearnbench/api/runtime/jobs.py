@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(kw_only=True)
 class State:
-    """What one phase leaves for the next: tensors and JSON. It is read back as fresh objects, so it is yours to change."""
+    """What one phase leaves for the next: tensors and JSON. Read back as fresh objects: yours to change."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -148,8 +148,8 @@ class ChecksModel(Protocol):
 class DataJob:
     """How a data set is read: files under the data folder, seeded splits.
 
-    ``file(name)`` gives the path of a file below the root; the host records the sha256 of every file asked for and checks
-    it when ``sha256`` is given. ``scratch`` is a writable folder that survives between runs.
+    ``file(name)`` gives the path of a file below the root; the host records the sha256 of every file asked for and
+    checks it when ``sha256`` is given. ``scratch`` is a writable folder that survives between runs.
     """
 
     root: Any

@@ -18,9 +18,9 @@ Mask = Mapping[str, Tensor]
 def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
     """Keep the weights outside ``mask`` bit-identical while any loop trains ``model``.
 
-    Gradients are masked as they arrive, so gradient clipping sees what will be applied. After each optimiser step masked
-    weights are restored and masked entries of the optimiser's state (momentum, moments) are cleared, which weight decay
-    and momentum would otherwise move. Parameters that ``mask`` does not name are free. Buffers (BatchNorm statistics)
+    Gradients are masked as they arrive, so gradient clipping sees what will be applied. After each optimiser step
+    masked weights are restored and masked entries of the optimiser's state (momentum, moments) are cleared, which weight
+    decay and momentum would otherwise move. Parameters that ``mask`` does not name are free. Buffers (BatchNorm statistics)
     are not weights and are not covered.
     """
     if mask is None:

@@ -30,7 +30,7 @@ class Metric:
 
 
 class Task(ABC):
-    """The operations in which tasks differ. ``out`` is what ``outputs`` returned, ``y`` annotations of the same rows."""
+    """The operations in which tasks differ. ``out`` is what ``outputs`` returned, ``y`` annotations of these rows."""
 
     name: ClassVar[str]
 

@@ -96,13 +96,13 @@ class Stepper:
     def step(self, loss: Callable[[], Tensor], *, rows: int | None = None) -> Tensor:
         """Compute the loss, differentiate it and update the weights; returns the loss, detached.
 
-        ``rows`` is the size of the batch: a single row has no batch statistics, so normalisation layers use their running
-        ones for it instead of failing.
+        ``rows`` is the size of the batch: a single row has no batch statistics, so normalisation layers use their
+        running ones for it instead of failing.
         """
         with self.autocast(), _running_statistics(self.model) if rows == 1 else nullcontext():
             value = loss()
         self.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip_norm)
         self.optimizer.step()

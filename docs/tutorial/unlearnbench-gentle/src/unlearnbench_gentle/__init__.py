@@ -1,0 +1,1 @@
+"""Gentle ascent for UnlearnBench."""

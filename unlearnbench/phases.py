@@ -1,0 +1,273 @@
+"""Phases: one call into a plugin, with its job built, its time and memory measured and its contract checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlearnbench.api.errors import IncompatibleError, PluginError, UnlearnBenchError
+from unlearnbench.api.runtime import (
+    ChecksModel,
+    Mask,
+    Meter,
+    PhaseCost,
+    PrepareJob,
+    Ref,
+    Result,
+    State,
+    TrainJob,
+    UnlearnJob,
+    finish,
+    fit,
+    generator,
+    masked,
+    ref_of,
+)
+from unlearnbench.guard import Clock, guarded, time_limit, total_cost
+from unlearnbench.networks import build_network, restore_network
+from unlearnbench.parts import Selection
+from unlearnbench.plugins import printable
+from unlearnbench.registry import Registry
+from unlearnbench.scenes import Scene
+from unlearnbench.spec import RunSpec
+from unlearnbench.store import Entry
+from unlearnbench.unlearners import Stage
+
+Progress = Callable[[str, int], Any]
+
+
+def no_progress(label: str, total: int) -> Any:
+    """Show nothing."""
+    return nullcontext(None)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a phase left: its cost, the result (none for a preparation), the packed states, the costs of the stages."""
+
+    cost: PhaseCost
+    result: Result | None
+    state: State | None
+    stages: tuple[PhaseCost, ...] = ()
+
+
+@dataclass
+class Phases:
+    """Runs training, preparation and unlearning. Inputs are loaded before the clock starts."""
+
+    registry: Registry
+    budget_s: float | None = None
+    progress: Progress = no_progress
+    _warm: list[Ref] = field(default_factory=list)
+
+    def train(self, spec: RunSpec, scene: Scene, owner: Stage | None, rows: Selection, what: str) -> Made:
+        """Train a model on some rows: by the unlearner that owns training, else by the recipe."""
+        meter = Meter()
+        job = TrainJob(
+            task=scene.task,
+            device=scene.device,
+            root_seed=spec.seeds.train,
+            phase="train",
+            builder=self._builder(scene),
+            data=rows.view("train", meter),
+            validation=scene.validation.view("validation", meter),
+            recipe=spec.recipe,
+        )
+        self._warm_up(spec, scene)
+        where = f"unlearner {owner.spec.name}" if owner else "recipe"
+        label = f"train {what} (seed {spec.seeds.train})"
+        with self._running(label, where, meter, scene, spec.recipe.epochs * len(rows)) as clock:
+            result = _checked(owner.make("train").train(job) if owner else _train_by_recipe(job), where)
+        return Made(clock.cost, result, pack([result.state]) if result.state is not None else None)
+
+    def prepare(self, spec: RunSpec, scene: Scene, stage: Stage, original: Entry) -> Made:
+        """Let one stage do what many requests share."""
+        meter, reads = Meter(), stage.spec.reads
+        job = PrepareJob(
+            task=scene.task,
+            device=scene.device,
+            root_seed=spec.seeds.train,
+            phase=f"prepare/{stage.position}",
+            builder=self._builder(scene),
+            data=scene.train.view("train", meter, locked="train" not in reads),
+            validation=scene.validation.view("validation", meter, locked="validation" not in reads),
+            model=restore(self.registry, original, scene.device),
+            state=unpack(original.state, 0) if "train" in stage.phases else State(),
+        )
+        self._check_model(stage, scene, spec)
+        self._warm_up(spec, scene)
+        where = f"unlearner {stage.spec.name}"
+        with self._running(f"prepare {stage.spec.name}", where, meter, scene, 0) as clock:
+            state = stage.make("prepare").prepare(job)
+            if not isinstance(state, State):
+                raise PluginError("broken-contract", "prepare must return a State", where=where)
+        return Made(clock.cost, None, pack([state]))
+
+    def unlearn(
+        self,
+        spec: RunSpec,
+        scene: Scene,
+        stages: Sequence[Stage],
+        fresh_state: Callable[[Stage], State],
+        before: Entry,
+        step: int,
+    ) -> Made:
+        """Serve one request: run the stages one after the other, each under the masks of those before it.
+
+        ``fresh_state`` gives a private copy of what a stage finds: a stage that returns no state keeps it as it was,
+        whatever it wrote into its copy.
+        """
+        model = restore(self.registry, before, scene.device)
+        states: list[State] = []
+        mask: Mask | None = None
+        result = Result(model=model)
+        costs: list[PhaseCost] = []
+        for stage in stages:
+            self._check_model(stage, scene, spec)
+            self._warm_up(spec, scene)
+            where = f"unlearner {stage.spec.name}"
+            meter = Meter()
+            # The only stage of an unlearner has the same random streams as the method on its own.
+            place = "/".join(
+                ["unlearn", *([str(stage.position)] if len(stages) > 1 else []), *([str(step)] * bool(step))]
+            )
+            job = self._unlearn_job(spec, scene, stage, step, place, model, fresh_state(stage), meter)
+            label = f"unlearn {stage.spec.name} (seed {spec.seeds.unlearn})"
+            with self._running(label, where, meter, scene, 0) as clock, masked(model, mask):
+                result = _checked(stage.make("unlearn").unlearn(job), where)
+                if mask is not None and result.model is not model:
+                    raise PluginError("broken-contract", "trained a copy, so the mask did not bind it", where=where)
+            model = finish(result.model)
+            states.append(fresh_state(stage) if result.state is None else result.state)
+            mask = _both(mask, result.mask)
+            costs.append(clock.cost)
+        final = replace(result, model=model, mask=mask)
+        return Made(total_cost(costs), final, pack(states), tuple(costs))
+
+    def _unlearn_job(
+        self,
+        spec: RunSpec,
+        scene: Scene,
+        stage: Stage,
+        step: int,
+        place: str,
+        model: nn.Module,
+        state: State,
+        meter: Meter,
+    ) -> UnlearnJob:
+        parts, reads = scene.parts[step], stage.spec.reads
+        return UnlearnJob(
+            task=scene.task,
+            device=scene.device,
+            root_seed=spec.seeds.unlearn,
+            phase=place,
+            builder=self._builder(scene),
+            request=parts.request,
+            forget=parts.forget.view("forget", meter, locked="forget" not in reads),
+            retain=parts.retain.view("retain", meter, locked="retain" not in reads),
+            validation=scene.validation.view("validation", meter, locked="validation" not in reads),
+            model=model,
+            state=state,
+            recipe=spec.recipe,
+        )
+
+    def _check_model(self, stage: Stage, scene: Scene, spec: RunSpec) -> None:
+        instance = stage.make("unlearn")
+        if not isinstance(instance, ChecksModel):
+            return
+        with torch.device("meta"), guarded(f"unlearner {stage.spec.name}"):
+            network = build_network(self.registry, scene.ref, 0, torch.device("meta"))
+            reason = instance.check(network, scene.task)
+        if reason:
+            raise IncompatibleError("incompatible", f"{stage.spec.name} cannot serve model {spec.model.name}: {reason}")
+
+    def _builder(self, scene: Scene) -> Callable[[Ref | None, int], nn.Module]:
+        return lambda ref, seed: build_network(self.registry, ref or scene.ref, seed, scene.device)
+
+    @contextmanager
+    def _running(self, label: str, where: str, meter: Meter, scene: Scene, total: int) -> Iterator[Clock]:
+        """Budget, guard, clock and progress around one call into a plugin."""
+        clock = Clock(meter, scene.device)
+        if self.budget_s is not None:
+            meter.deadline = perf_counter() + self.budget_s
+        try:
+            with self.progress(label, total) as on_rows, guarded(where, scene.shared):
+                meter.on_rows = on_rows
+                with time_limit(self.budget_s), clock:
+                    yield clock
+        except UnlearnBenchError as problem:
+            problem.where = problem.where or where
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # SystemExit too: a plugin must not end the host
+            cause = printable(f"{type(problem).__name__}: {problem}")
+            raise PluginError("plugin-raised", f"{label}: {cause}", where=where) from problem
+
+    def _warm_up(self, spec: RunSpec, scene: Scene) -> None:
+        """Run one tiny training step before the first clock: torch imports and compiles on first use."""
+        if scene.ref in self._warm:
+            return
+        self._warm.append(scene.ref)
+        rows = replace(scene.train, index=scene.train.index[: spec.recipe.batch_size])
+        model = build_network(self.registry, scene.ref, 0, scene.device)
+        fit(model, scene.task, rows.view("warm-up"), replace(spec.recipe, epochs=1), generator(0))
+
+
+def _train_by_recipe(job: TrainJob) -> Result:
+    model = job.build()
+    fit(model, job.task, job.data, job.recipe, job.rng("order"))
+    return Result(model=model)
+
+
+def _both(earlier: Mask | None, new: Mask | None) -> Mask | None:
+    """The weights that two masks both leave free."""
+    if earlier is None or new is None:
+        return new if earlier is None else earlier
+    both = {name: keep.cpu() for name, keep in earlier.items()}
+    for name, keep in new.items():
+        both[name] = both[name] & keep.cpu() if name in both else keep.cpu()
+    return both
+
+
+def restore(registry: Registry, entry: Entry, device: torch.device) -> nn.Module:
+    """A private copy of a stored model, in evaluation mode."""
+    if entry.ref is None:
+        raise ValueError("the entry holds no model")
+    return restore_network(registry, entry.ref, entry.weights, device)
+
+
+def _checked(result: object, where: str) -> Result:
+    if not isinstance(result, Result) or not isinstance(result.model, nn.Module):
+        raise PluginError("broken-contract", "must return a Result with a model", where=where)
+    try:
+        ref_of(result.model)
+    except ValueError as problem:
+        raise PluginError("broken-contract", str(problem), where=where) from problem
+    return result
+
+
+def pack(states: Sequence[State | None]) -> State:
+    """The states of all stages as one, nested by position."""
+    packed = State()
+    for position, state in enumerate(states):
+        if state is not None:
+            packed.tensors.update({f"{position}/{k}": v.detach().cpu() for k, v in state.tensors.items()})
+            packed.meta[str(position)] = state.meta
+    return packed
+
+
+def unpack(packed: State | None, position: int) -> State:
+    """A fresh, private copy of one stage's state."""
+    if packed is None:
+        return State()
+    prefix = f"{position}/"
+    tensors = {k.removeprefix(prefix): v.clone() for k, v in packed.tensors.items() if k.startswith(prefix)}
+    return State(tensors=tensors, meta=deepcopy(packed.meta.get(str(position), {})))
