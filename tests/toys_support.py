@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from unlearnbench.config import resolve_experiment
+from unlearnbench.phases import Phases
 from unlearnbench.plugins import BUILTIN, GROUP, _load
 from unlearnbench.record import Record
 from unlearnbench.registry import Registry
 from unlearnbench.runner import Outcome, execute
 from unlearnbench.spec import RunSpec
-from unlearnbench.phases import Phases
 from unlearnbench.stages import Stages
 from unlearnbench.store import Entry, Store
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unlearnbench.frames import records_to_frame as records_to_frame
     from unlearnbench.record import Record as Record
-    from unlearnbench.runner import run as run
+    from unlearnbench.session import run as run
 
 __version__ = version("unlearnbench")
 __all__ = ["Record", "__version__", "records_to_frame", "run"]
@@ -20,7 +20,7 @@ __all__ = ["Record", "__version__", "records_to_frame", "run"]
 _LAZY = {
     "Record": "unlearnbench.record",
     "records_to_frame": "unlearnbench.frames",
-    "run": "unlearnbench.runner",
+    "run": "unlearnbench.session",
 }
 
 

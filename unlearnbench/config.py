@@ -165,7 +165,7 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
         raise unknown("component", unused[0], used, where="--set", hint="it is not part of this run")
     same = (
         not changed
-        and not experiment.get("recipe")
+        and not {"recipe", "measures", "validation"} & {key for key, value in experiment.items() if value}
         and not (set(overrides.values) & {"recipe", dataset.name, model.name})
     )
     specs = []

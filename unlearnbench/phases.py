@@ -83,7 +83,8 @@ class Phases:
         self._warm_up(spec, scene)
         where = f"unlearner {owner.spec.name}" if owner else "recipe"
         label = f"train {what} (seed {spec.seeds.train})"
-        with self._running(label, where, meter, scene, spec.recipe.epochs * len(rows)) as clock:
+        budget_s = self.budget_s if owner else None
+        with self._running(label, where, meter, scene, budget_s, spec.recipe.epochs * len(rows)) as clock:
             result = _checked(owner.make("train").train(job) if owner else _train_by_recipe(job), where)
         return Made(clock.cost, result, pack([result.state]) if result.state is not None else None)
 
@@ -101,10 +102,9 @@ class Phases:
             model=restore(self.registry, original, scene.device),
             state=unpack(original.state, 0) if "train" in stage.phases else State(),
         )
-        self._check_model(stage, scene, spec)
         self._warm_up(spec, scene)
         where = f"unlearner {stage.spec.name}"
-        with self._running(f"prepare {stage.spec.name}", where, meter, scene, 0) as clock:
+        with self._running(f"prepare {stage.spec.name}", where, meter, scene, self.budget_s) as clock:
             state = stage.make("prepare").prepare(job)
             if not isinstance(state, State):
                 raise PluginError("broken-contract", "prepare must return a State", where=where)
@@ -130,7 +130,6 @@ class Phases:
         result = Result(model=model)
         costs: list[PhaseCost] = []
         for stage in stages:
-            self._check_model(stage, scene, spec)
             self._warm_up(spec, scene)
             where = f"unlearner {stage.spec.name}"
             meter = Meter()
@@ -140,7 +139,7 @@ class Phases:
             )
             job = self._unlearn_job(spec, scene, stage, step, place, model, fresh_state(stage), meter)
             label = f"unlearn {stage.spec.name} (seed {spec.seeds.unlearn})"
-            with self._running(label, where, meter, scene, 0) as clock, masked(model, mask):
+            with self._running(label, where, meter, scene, self.budget_s) as clock, masked(model, mask):
                 result = _checked(stage.make("unlearn").unlearn(job), where)
                 if mask is not None and result.model is not model:
                     raise PluginError("broken-contract", "trained a copy, so the mask did not bind it", where=where)
@@ -178,7 +177,12 @@ class Phases:
             recipe=spec.recipe,
         )
 
-    def _check_model(self, stage: Stage, scene: Scene, spec: RunSpec) -> None:
+    def check_model(self, stage: Stage, scene: Scene, spec: RunSpec) -> None:
+        """Ask an unlearner whether it can serve the model; the answer needs no weights.
+
+        Raises:
+            IncompatibleError: it cannot, for the reason that it gives.
+        """
         instance = stage.make("unlearn")
         if not isinstance(instance, ChecksModel):
             return
@@ -192,15 +196,17 @@ class Phases:
         return lambda ref, seed: build_network(self.registry, ref or scene.ref, seed, scene.device)
 
     @contextmanager
-    def _running(self, label: str, where: str, meter: Meter, scene: Scene, total: int) -> Iterator[Clock]:
+    def _running(
+        self, label: str, where: str, meter: Meter, scene: Scene, budget_s: float | None, total: int = 0
+    ) -> Iterator[Clock]:
         """Budget, guard, clock and progress around one call into a plugin."""
         clock = Clock(meter, scene.device)
-        if self.budget_s is not None:
-            meter.deadline = perf_counter() + self.budget_s
+        if budget_s is not None:
+            meter.deadline = perf_counter() + budget_s
         try:
             with self.progress(label, total) as on_rows, guarded(where, scene.shared):
                 meter.on_rows = on_rows
-                with time_limit(self.budget_s), clock:
+                with time_limit(budget_s), clock:
                     yield clock
         except UnlearnBenchError as problem:
             problem.where = problem.where or where

@@ -8,7 +8,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from time import perf_counter
@@ -98,9 +98,10 @@ def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
         warnings.append(f"took {took:.1f} s to load; keep the entry point's module light")
     heavy = sorted({m for m in HEAVY if m in sys.modules} - heavy_before)
     warnings += [f"imports {module} while it loads; move it to the module that does the work" for module in heavy]
-    if printed.getvalue().strip():
+    if printed.closed or printed.getvalue().strip():
         warnings.append("prints while it loads")
-    return Plugin(entry.name, entry.module, distribution, version, specs, printable(error), tuple(warnings), took)
+    name, distribution = printable(entry.name), printable(distribution)
+    return Plugin(name, entry.module, distribution, version, specs, printable(error), tuple(warnings), took)
 
 
 def _collect(module: ModuleType) -> tuple[Spec, ...]:
@@ -128,8 +129,19 @@ def _checked(hook: str, kind: str, answer: object) -> Iterable[Spec]:
     for spec in answer:
         if not isinstance(spec, SPEC_TYPES[kind]):
             raise TypeError(f"{hook} must return {SPEC_TYPES[kind].__name__} objects, not {type(spec).__name__}")
-        param_fields(spec.params)
+        helps = [field.param.help for field in param_fields(spec.params)]
+        if not all(line.isprintable() for text in _texts([spec.to_json(), helps]) for line in text.split("\n")):
+            raise ValueError(f"{spec.name} has a text with control characters, which could rewrite a terminal")
         yield spec
+
+
+def _texts(document: object) -> Iterator[str]:
+    """Every text in a JSON document."""
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, list | dict):
+        for part in document.values() if isinstance(document, dict) else document:
+            yield from _texts(part)
 
 
 def printable(text: str) -> str:

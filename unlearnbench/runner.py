@@ -14,7 +14,6 @@ from typing import Any
 from unlearnbench.api.errors import CheckFailed, Interrupted, PluginError, UnlearnBenchError
 from unlearnbench.api.runtime import SUBJECTS, Reading, Subject, Summarises
 from unlearnbench.api.specs import MeasureSpec
-from unlearnbench.config import resolve_experiment
 from unlearnbench.environment import environment
 from unlearnbench.evidence import RunEvidence, entry_of, run_costs
 from unlearnbench.guard import deterministic, guarded
@@ -80,6 +79,8 @@ def execute(
     stages = Stages(
         components, Store(store or out / "store"), phases, download, base, checkpoint, computed=outcome.computed
     )
+    for spec in specs:
+        stages.check(spec)
     with deterministic():
         for spec in specs:
             try:
@@ -301,55 +302,3 @@ def _cost_json(cost: Any) -> dict[str, Any]:
         "peak_memory_mb": cost.peak_memory_mb,
         "rows_read": dict(cost.rows_read),
     }
-
-
-def run(
-    unlearner: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
-    *,
-    scenario: str | None = None,
-    dataset: str | Mapping[str, Any] | None = None,
-    model: str | Mapping[str, Any] | None = None,
-    forget: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    measures: Sequence[str | Mapping[str, Any]] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    seed: int | Sequence[int] = 0,
-    parameters: Mapping[str, Any] | None = None,
-    checkpoint: str | Path | None = None,
-    device: str = "cpu",
-    out: str | Path = "runs",
-    store: str | Path | None = None,
-    budget_s: float | None = None,
-    download: bool = False,
-) -> list[Record]:
-    """Run unlearners and return their records; the same as ``unlearnbench run``, without the log to MLflow.
-
-    ``parameters`` are assignments such as ``{"salun.epochs": 5}``. Records of broken plugins have status ``failed``.
-
-    Raises:
-        UnlearnBenchError: what was asked for is not possible; the message says why and what to do.
-    """
-    single = isinstance(unlearner, str | Mapping)
-    experiment: dict[str, Any] = {
-        "unlearners": [unlearner] if single else list(unlearner),
-        "seeds": [seed] if isinstance(seed, int) else list(seed),
-        "set": dict(parameters or {}),
-        "device": device,
-    }
-    given = {"scenario": scenario, "dataset": dataset, "model": model, "recipe": recipe}
-    experiment.update({key: value for key, value in given.items() if value is not None})
-    if measures is not None:
-        experiment["measures"] = list(measures)
-    if forget is not None:
-        experiment["forget"] = [forget] if isinstance(forget, Mapping) else list(forget)
-    if checkpoint is not None:
-        experiment["checkpoint"] = str(checkpoint)
-    specs = resolve_experiment(experiment, registry())
-    outcome = execute(
-        specs,
-        out=Path(out),
-        store=Path(store) if store else None,
-        checkpoint=Path(checkpoint) if checkpoint else None,
-        budget_s=budget_s,
-        download=download,
-    )
-    return outcome.records

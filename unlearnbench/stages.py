@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from unlearnbench.api.errors import IncompatibleError
@@ -25,6 +26,8 @@ from unlearnbench.spec import RunSpec
 from unlearnbench.store import Damaged, Entry, Store
 from unlearnbench.unlearners import Stage, owner_of_training, stages_of
 
+ENTRIES_IN_MEMORY = 32
+OUTPUTS_IN_MEMORY = 128
 RESULTS_VERSION = 1
 """Goes up when a change of the host changes results; stored models of other versions are not reused."""
 
@@ -43,9 +46,19 @@ class Stages:
     computed: list[str] = field(default_factory=list)
     _scenes: dict[str, Scene] = field(default_factory=dict)
     _data: dict[str, Any] = field(default_factory=dict)
-    _entries: dict[str, Entry] = field(default_factory=dict)
-    _outputs: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    _places: dict[tuple[str, str, int], Entry] = field(default_factory=dict)
+    _entries: LRUCache[str, Entry] = field(default_factory=lambda: LRUCache(ENTRIES_IN_MEMORY))
+    _outputs: LRUCache[tuple[str, str], Tensor] = field(default_factory=lambda: LRUCache(OUTPUTS_IN_MEMORY))
+    _places: dict[tuple[str, str, int], str] = field(default_factory=dict)
+
+    def check(self, spec: RunSpec) -> None:
+        """Load a run's data and ask its unlearners about its model, before any work is done.
+
+        Raises:
+            UnlearnBenchError: the data are not there, the request does not fit them, or an unlearner refuses the model.
+        """
+        scene = self.scene(spec)
+        for stage in stages_of(self.registry, spec.unlearner):
+            self.phases.check_model(stage, scene, spec)
 
     def scene(self, spec: RunSpec) -> Scene:
         """Data, task and requests of a run, shared by all runs on the same data."""
@@ -121,11 +134,12 @@ class Stages:
         """Outputs of a model for the rows of a split, on the CPU; one pass per model and split, however often asked."""
         view = selection.view("measured")
         key = (entry.weights_sha256, view.digest())
-        if key not in self._outputs:
+        found = self._outputs.get(key)
+        if found is None:
             model = self.network(entry, scene.device)
             with guarded("model", scene.shared):
-                self._outputs[key] = predict(model, scene.task, view).float().cpu()
-        return self._outputs[key]
+                found = self._outputs[key] = predict(model, scene.task, view).float().cpu()
+        return found
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -181,14 +195,17 @@ class Stages:
         return self._made("prepare", inputs, lambda: self.phases.prepare(spec, scene, stage, original))
 
     def _once(self, place: tuple[str, str, int], make: Callable[[], Entry]) -> Entry:
-        """Remember which entry a run's model is, so that its key is worked out once."""
-        if place not in self._places:
-            self._places[place] = make()
-        return self._places[place]
+        """Remember the key of a run's model, so that it is worked out once; entries that left memory are read again."""
+        entry = self._entries.get(self._places.get(place, ""))
+        if entry is None:
+            entry = make()
+            self._places[place] = entry.key
+        return entry
 
     def _made(self, phase: str, inputs: Mapping[str, Any], make: Callable[[], Made]) -> Entry:
         key = digest(inputs)
-        if key not in self._entries:
+        entry = self._entries.get(key)
+        if entry is None:
             try:
                 entry = self.store.get(phase, key)
             except Damaged as problem:
@@ -200,7 +217,7 @@ class Stages:
                 self.computed.append(phase)
                 self.store.put(phase, entry)
             self._entries[key] = entry
-        return self._entries[key]
+        return entry
 
 
 def device_of(name: str) -> torch.device:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unlearnbench.api.errors import UnlearnBenchError, UsageError
+from unlearnbench.api.errors import UsageError
 
 if TYPE_CHECKING:
-    from unlearnbench.record import Record
     from unlearnbench.runner import Outcome
     from unlearnbench.spec import RunSpec
 
@@ -108,8 +107,11 @@ def run_command(
 
     EXPERIMENT is a file (YAML, JSON or TOML) with the same choices; flags win over it.
     """
+    from unlearnbench.cli.progress import progress_bar, warn, watched
     from unlearnbench.config import read_experiment, resolve_experiment
+    from unlearnbench.phases import no_progress
     from unlearnbench.registry import registry
+    from unlearnbench.session import carry_out
 
     document: dict[str, Any] = read_experiment(experiment) if experiment else {}
     base = experiment.parent if experiment else Path()
@@ -127,65 +129,27 @@ def run_command(
     specs = resolve_experiment(document, registry(), None if checkpoint else base)
     if dry_run:
         return _dry_run(specs, as_json)
-    outcome, sink_problems = _execute(
-        specs, out, store, base, checkpoint, budget, download, tracking=not no_tracking, quiet=quiet or as_json
+    outcome = carry_out(
+        specs,
+        out=out,
+        store=store,
+        base=base,
+        checkpoint=checkpoint,
+        budget_s=budget,
+        download=download,
+        tracking=not no_tracking,
+        progress=progress_bar if watched() and not (quiet or as_json) else no_progress,
+        on_event=warn,
     )
-    problems = outcome.problems + sink_problems
     if as_json:
         click.echo(
             json.dumps([record.document for record in outcome.records], indent=1, sort_keys=True, allow_nan=False)
         )
     elif not quiet:
-        _show(outcome, out, tracked=not no_tracking and not sink_problems)
-    for problem in problems:
+        _show(outcome, out, tracked=not no_tracking and all(p.code != "tracking-failed" for p in outcome.problems))
+    for problem in outcome.problems:
         click.echo(f"error: {problem}", err=True)
-    return max((problem.exit_code for problem in problems), default=0)
-
-
-def _execute(
-    specs: list[RunSpec], out: Path, store: Path | None, base: Path, checkpoint: Path | None, budget: float | None,
-    download: bool, *, tracking: bool, quiet: bool,
-) -> tuple[Outcome, list[UnlearnBenchError]]:  # fmt: skip
-    from unlearnbench.cli.progress import progress_bar, warn, watched
-    from unlearnbench.phases import no_progress
-    from unlearnbench.runner import execute
-    from unlearnbench.tracking.plots import run_plot
-
-    problems: list[UnlearnBenchError] = []
-    finished: list[Record] = []
-
-    def keep(record: Record) -> None:
-        finished.append(record)
-        for event in record.document["events"]:
-            warn(event)
-        try:
-            run_plot(record, record.folder / "plot.svg")
-        except UnlearnBenchError as problem:
-            problems.append(problem)
-
-    try:
-        outcome = execute(
-            specs, out=out, store=store, base=base, checkpoint=checkpoint, budget_s=budget, download=download,
-            progress=progress_bar if watched() and not quiet else no_progress, on_record=keep,
-        )  # fmt: skip
-    finally:
-        if tracking and finished:
-            problems += _track(finished, out)
-    return outcome, problems
-
-
-def _track(records: list[Record], out: Path) -> list[UnlearnBenchError]:
-    """Log finished records; what fails is reported and the records stay."""
-    from unlearnbench.tracking.mlflow_sink import MlflowSink
-
-    try:
-        sink = MlflowSink(out, str(records[0].document["invocation"]))
-        for record in records:
-            sink.log(record)
-        sink.close()
-    except UnlearnBenchError as problem:
-        return [problem]
-    return []
+    return max((problem.exit_code for problem in outcome.problems), default=0)
 
 
 def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:

@@ -19,9 +19,9 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
     """Keep the weights outside ``mask`` bit-identical while any loop trains ``model``.
 
     Gradients are masked as they arrive, so gradient clipping sees what will be applied. After each optimiser step
-    masked weights are restored and masked entries of the optimiser's state (momentum, moments) are cleared, which weight
-    decay and momentum would otherwise move. Parameters that ``mask`` does not name are free. Buffers (BatchNorm statistics)
-    are not weights and are not covered.
+    masked weights are restored and masked entries of the optimiser's state (momentum, moments) are cleared: weight
+    decay and momentum would otherwise move them. Parameters that ``mask`` does not name are free. Buffers (BatchNorm
+    statistics) are not weights and are not covered.
     """
     if mask is None:
         yield
@@ -31,18 +31,18 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
     if unknown:
         raise ValueError(f"mask names parameters that the model does not have: {unknown}")
     frozen = {named[name]: ~keep.to(named[name].device) for name, keep in mask.items() if not bool(keep.all())}
-    kept = {parameter: parameter.detach()[hold].clone() for parameter, hold in frozen.items()}
+    kept = {parameter: parameter.detach().clone() for parameter in frozen}
 
     @torch.no_grad()
     def restore(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter in frozen:
-                    hold = frozen[parameter]
-                    parameter[hold] = kept[parameter]
+                hold = frozen.get(parameter)
+                if hold is not None:
+                    torch.where(hold, kept[parameter], parameter, out=parameter)
                     for value in optimizer.state[parameter].values():
                         if isinstance(value, Tensor) and value.shape == parameter.shape:
-                            value[hold] = 0
+                            value.masked_fill_(hold, 0)
 
     handles = [p.register_hook(lambda grad, hold=hold: grad.masked_fill(hold, 0)) for p, hold in frozen.items()]
     handles.append(register_optimizer_step_post_hook(restore))
@@ -53,4 +53,4 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
             handle.remove()
         with torch.no_grad():
             for parameter, hold in frozen.items():
-                parameter[hold] = kept[parameter]
+                torch.where(hold, kept[parameter], parameter, out=parameter)

@@ -42,7 +42,7 @@ def test_the_stop_rule_ends_the_ascent_early(folders):
 
 
 def test_a_smaller_height_stops_sooner(folders):
-    rows = [gentle(folders, height=h).document["costs"]["unlearn"]["rows_read"]["forget"] for h in (0.1, 1.0)]
+    rows = [gentle(folders, height=h).document["costs"]["unlearn"]["rows_read"]["forget"] for h in (0.01, 1.0)]
     assert rows[0] < rows[1]
 
 

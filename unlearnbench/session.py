@@ -1,0 +1,156 @@
+"""An invocation from Python or the command line: run specs, draw plots, log to MLflow, keep what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unlearnbench.api.errors import UnlearnBenchError
+from unlearnbench.config import read_experiment, resolve_experiment
+from unlearnbench.phases import Progress, no_progress
+from unlearnbench.record import Record
+from unlearnbench.registry import registry
+from unlearnbench.runner import Outcome, execute
+from unlearnbench.spec import RunSpec
+
+Named = str | Mapping[str, Any]
+PLOT = "plot.svg"
+
+
+def carry_out(
+    specs: Sequence[RunSpec],
+    *,
+    out: Path,
+    store: Path | None = None,
+    base: Path | None = None,
+    checkpoint: Path | None = None,
+    budget_s: float | None = None,
+    download: bool = False,
+    tracking: bool = True,
+    progress: Progress = no_progress,
+    on_event: Callable[[str], None] = lambda event: None,
+) -> Outcome:
+    """Run specs, draw a plot beside each record and log finished records to MLflow, also when the rest is interrupted.
+
+    Plots and logs that fail are among the outcome's problems; they never cost a record.
+
+    Raises:
+        UnlearnBenchError: see ``runner.execute``.
+    """
+    from unlearnbench.tracking.plots import run_plot
+
+    finished: list[Record] = []
+    problems: list[UnlearnBenchError] = []
+
+    def keep(record: Record) -> None:
+        finished.append(record)
+        for event in record.document["events"]:
+            on_event(event)
+        try:
+            run_plot(record, record.folder / PLOT)
+        except UnlearnBenchError as problem:
+            problems.append(problem)
+
+    try:
+        outcome = execute(
+            specs,
+            out=out,
+            store=store,
+            base=base,
+            checkpoint=checkpoint,
+            budget_s=budget_s,
+            download=download,
+            progress=progress,
+            on_record=keep,
+        )
+    finally:
+        if tracking and finished:
+            problems += _track(finished, out)
+    outcome.problems += problems
+    return outcome
+
+
+def _track(records: Sequence[Record], out: Path) -> list[UnlearnBenchError]:
+    from unlearnbench.tracking.mlflow_sink import MlflowSink
+
+    try:
+        sink = MlflowSink(out, str(records[0].document["invocation"]))
+        for record in records:
+            sink.log(record)
+        sink.close()
+    except UnlearnBenchError as problem:
+        return [problem]
+    return []
+
+
+def run(
+    unlearner: Named | Sequence[Named] | None = None,
+    *,
+    experiment: Mapping[str, Any] | str | Path | None = None,
+    scenario: str | None = None,
+    dataset: Named | None = None,
+    model: Named | None = None,
+    forget: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    requests: Sequence[Mapping[str, Any]] | None = None,
+    measures: Sequence[Named] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    validation: float | None = None,
+    seed: int | Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    out: str | Path = "runs",
+    store: str | Path | None = None,
+    budget_s: float | None = None,
+    download: bool = False,
+    tracking: bool = False,
+) -> list[Record]:
+    """Run unlearners and return their records; the same as ``unlearnbench run``.
+
+    ``forget`` is a fan-out (one run per request), ``requests`` a stream served in one run. ``seed`` is one seed, a
+    list of them, or ``{"train": [...], "unlearn": [...], "measure": [...]}``. ``parameters`` are assignments such as
+    ``{"salun.epochs": 5}``. ``experiment`` is a file or a mapping with the same choices; what is passed besides wins.
+    Records of broken plugins have status ``failed``.
+
+    Raises:
+        UnlearnBenchError: what was asked for is not possible; the message says why and what to do.
+    """
+    path = Path(experiment) if isinstance(experiment, str | Path) else None
+    base = path.parent if path else Path()
+    document: dict[str, Any] = read_experiment(path) if path else dict(experiment or {})  # type: ignore[arg-type]
+    if checkpoint is None and "checkpoint" in document:
+        checkpoint = base / document["checkpoint"]
+    given: dict[str, Any] = {
+        "unlearners": [unlearner] if isinstance(unlearner, str | Mapping) else unlearner,
+        "scenario": scenario,
+        "dataset": dataset,
+        "model": model,
+        "forget": [forget] if isinstance(forget, Mapping) else forget,
+        "requests": requests,
+        "measures": measures,
+        "recipe": recipe,
+        "validation": validation,
+        "seeds": [seed] if isinstance(seed, int) else seed,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "device": device,
+    }
+    if forget is not None:
+        document.pop("requests", None)
+    if requests is not None:
+        document.pop("forget", None)
+    for key, value in given.items():
+        if value is not None:
+            document[key] = list(value) if isinstance(value, tuple) else value
+    document["set"] = {**document.get("set", {}), **(parameters or {})}
+    outcome = carry_out(
+        resolve_experiment(document, registry(), None if checkpoint else base),
+        out=Path(out),
+        store=Path(store) if store else None,
+        base=base,
+        checkpoint=Path(checkpoint) if checkpoint else None,
+        budget_s=budget_s,
+        download=download,
+        tracking=tracking,
+    )
+    return outcome.records
