@@ -24,8 +24,8 @@ from unlearnbench.api.errors import CheckFailed
 from unlearnbench.api.runtime import Reading
 from unlearnbench.record import Record
 from unlearnbench.schemas import validate
-from unlearnbench.tracking import mlflow_sink
-from unlearnbench.tracking.mlflow_sink import MlflowSink, connect, run_metrics, run_params, sync, tracking_uri
+from unlearnbench.tracking.entities import run_metrics, run_params, run_tags
+from unlearnbench.tracking.mlflow_sink import MlflowSink, connect, sync, tracking_uri
 from unlearnbench.tracking.plots import run_plot
 
 SCENARIO = "digits-cnn-class3/v1"
@@ -180,7 +180,7 @@ def test_a_number_beyond_all_floats_is_no_metric(tmp_path: Path) -> None:
     first = {**record.readings[0], "value": float("1e999")}  # what a JSON reader makes of this text
     shown = replace(record, document={**record.document, "readings": [first]})
     assert not any(name.startswith("original/") for name in run_metrics(shown))
-    assert mlflow_sink.run_tags(shown)["status.original/accuracy.accuracy.forget"] == "non-finite"
+    assert run_tags(shown)["status.original/accuracy.accuracy.forget"] == "non-finite"
 
 
 def test_metric_names_are_safe_and_stay_apart(tmp_path: Path) -> None:

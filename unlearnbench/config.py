@@ -165,7 +165,8 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
         raise unknown("component", unused[0], used, where="--set", hint="it is not part of this run")
     same = (
         not changed
-        and not {"recipe", "measures", "validation"} & {key for key, value in experiment.items() if value}
+        and not {"recipe", "measures", "validation"}
+        & {key for key, value in experiment.items() if value not in (None, {}, [])}
         and not (set(overrides.values) & {"recipe", dataset.name, model.name})
     )
     specs = []

@@ -122,7 +122,7 @@ def run_command(
         "measures": list(measures), "validation": validation, "device": device,
         "checkpoint": str(checkpoint) if checkpoint else None, "seeds": _seeds(seed, seeds), "forget": _forget(forget),
     }  # fmt: skip
-    document.update({key: value for key, value in flags.items() if value})
+    document.update({key: value for key, value in flags.items() if value not in (None, [])})
     if flags["forget"]:
         document.pop("requests", None)
     document["set"] = {**document.get("set", {}), **_settings(settings)}
@@ -166,6 +166,7 @@ def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:
         click.echo(f"        and {len(outcome.records) - 5} more in {out}")
     if tracked:
         uri = tracking_uri(out)
+        uri = uri.replace(f"sqlite:///{Path.cwd().as_posix()}/", "sqlite:///")
         shown = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
         click.echo(f"mlflow  {shown}")
 

@@ -6,9 +6,7 @@ from the validated record; nothing is ever read back from MLflow but which recor
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnbench.api.errors import CheckFailed
-from unlearnbench.identity import digest
+from unlearnbench.tracking.entities import artifacts, run_metrics, run_params, run_tags
 from unlearnbench.tracking.labels import experiment_name, seed_label
 
 if TYPE_CHECKING:
@@ -29,16 +27,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], Any] | None]]
 
-# Limits of MLflow. It cuts longer parameters silently and refuses larger batches.
-MAX_PARAM = 6000
-MAX_TAG = 5000
-MAX_NAME = 250
+# MLflow refuses larger batches.
 BATCH = 100
 MAX_METRICS = 1000
-PLOTS = (".svg", ".png")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SWITCHES = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
 
 
 def tracking_uri(out: Path) -> str:
@@ -294,138 +287,6 @@ def _open_once(uri: str) -> None:
 
 def _is_database(uri: str) -> bool:
     return uri.partition(":")[0].partition("+")[0] in DATABASES
-
-
-def run_metrics(record: Record) -> dict[str, float]:
-    """The numbers of a record by flat name.
-
-    ``<subject>/<measure>.<key>`` for readings, ``gap/<measure>.<key>`` for the unlearned model's signed distance to
-    gold, ``cost/<phase>/<what>`` for costs. Values that do not exist are left out, never replaced.
-    """
-    found: dict[str, float] = {}
-    names = _Names()
-    for reading in record.readings:
-        key = f"{reading['measure']}.{reading['key']}"
-        numbers = {reading["subject"]: reading["value"]}
-        if reading["subject"] == "unlearned":
-            numbers["gap"] = reading["gap"]
-        found.update({names(group, key): float(value) for group, value in numbers.items() if _finite(value)})
-    for phase, cost in record.document["costs"].items():
-        numbers = {what: cost[what] for what in ("wall_s", "cpu_s", "peak_memory_mb")}
-        numbers.update({f"rows_read.{view}": rows for view, rows in cost["rows_read"].items()})
-        found.update({names("cost", phase, what): float(value) for what, value in numbers.items() if _finite(value)})
-    return found
-
-
-def run_params(record: Record) -> tuple[dict[str, str], list[str]]:
-    """What identifies a run, and the names of the values that are too long and stand there by their digest."""
-    spec = record.document["spec"]
-    values: dict[str, Any] = {
-        "unlearner": spec["unlearner"]["name"],
-        **{f"seed.{part}": seed for part, seed in spec["seeds"].items()},
-        **{f"request.{step}": request for step, request in enumerate(spec["requests"])},
-    }
-    if spec["checkpoint"]:
-        values["checkpoint"] = spec["checkpoint"]["sha256"]
-    for kind in ("dataset", "model"):
-        values[kind] = spec[kind]["name"]
-        values.update(_flat(spec[kind], f"{kind}."))
-    for position, stage in enumerate(leaves := list(_leaves(spec["unlearner"]))):
-        twice = [leaf["name"] for leaf in leaves].count(stage["name"]) > 1
-        values.update(_flat(stage, f"{stage['name']}-{position}." if twice else f"{stage['name']}."))
-    names = _Names()
-    found, long = {}, []
-    for key, value in values.items():
-        name, text = names(key), value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        if len(text) > MAX_PARAM:
-            long.append(name)
-            text = f"sha256:{digest(value)}"
-        found[name] = text
-    return found, long
-
-
-def run_tags(record: Record) -> dict[str, str]:
-    """Where a run comes from, and why readings that have no value have none."""
-    document = record.document
-    found = {
-        "mlflow.note.content": _note(record),
-        "ub.schema": document["$schema"],
-        "ub.spec_id": document["spec_id"],
-        "ub.status": record.status,
-        "ub.unlearner": record.unlearner,
-        **{f"ub.request_digest.{step}": request["digest"] for step, request in enumerate(document["requests"])},
-    }
-    for part in ("train", "validation", "test"):
-        if document["data"][part]:
-            found[f"ub.data_digest.{part}"] = document["data"][part]["digest"]
-    names = _Names()
-    for origin in document["components"]:
-        source = f"{origin['distribution']} {origin['distribution_version']}"
-        found[names(f"ub.version.{origin['kind']}.{origin['name']}")] = f"{origin['version']} ({source})"
-    if missing := [name for name in document["files"] if _plain_file(record, name) is None]:
-        found["ub.missing_files"] = ", ".join(missing)
-    for reading in record.readings:
-        if not _finite(reading["value"]):
-            name = names(f"status.{reading['subject']}", f"{reading['measure']}.{reading['key']}")
-            found[name] = "non-finite" if reading["value"] is not None else reading["status"]
-    return {name: text if len(text) <= MAX_TAG else f"{text[:MAX_TAG]} [cut]" for name, text in found.items()}
-
-
-def artifacts(record: Record) -> list[Path]:
-    """``record.json``, the files that it names and the plots beside it; links and other folders are left out."""
-    beside = sorted(path.name for path in record.folder.iterdir() if path.suffix in PLOTS)
-    names = dict.fromkeys([record.path.name, *record.document["files"], *beside])
-    return [path for name in names if (path := _plain_file(record, name))]
-
-
-def _plain_file(record: Record, name: str) -> Path | None:
-    """A file in the record's folder itself; records of strangers must not pull in what lies elsewhere."""
-    path = record.folder / name
-    return path if Path(name).name == name and path.is_file() and not path.is_symlink() else None
-
-
-def _note(record: Record) -> str:
-    document = record.document
-    lines = [
-        f"**{record.unlearner}** on {experiment_name(document)}, seed {seed_label(document)}: {record.status}",
-        f"Every number here comes from the record `{document['id']}`, which is the artifact `record.json`.",
-    ]
-    if document["error"]:
-        lines.append(f"`{document['error']['code']}` {document['error']['where']}: {document['error']['message']}")
-    return "\n\n".join(lines)
-
-
-class _Names:
-    """Names that every MLflow store takes: parts of letters, digits and ``_ - .``, joined by slashes.
-
-    ``=`` becomes a dot and anything else an underscore. A name that had to be cut, or that an unlike one took before,
-    ends in a digest of what it stands for.
-    """
-
-    def __init__(self) -> None:
-        self._taken: dict[str, tuple[str, ...]] = {}
-
-    def __call__(self, *parts: str) -> str:
-        name = "/".join(_UNSAFE.sub("_", part.replace("=", ".")) for part in parts)
-        if len(name) > MAX_NAME or self._taken.setdefault(name, parts) != parts:
-            name = f"{name[: MAX_NAME - 13]}-{digest(list(parts))[:12]}"
-        return name
-
-
-def _flat(choice: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {prefix + key: value for key, value in choice["params"].items()}
-
-
-def _leaves(choice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The links of a chain, nested chains flattened in order."""
-    if "stages" not in choice:
-        yield choice
-    for stage in choice.get("stages", ()):
-        yield from _leaves(stage)
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
