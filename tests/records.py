@@ -91,7 +91,10 @@ def run_document(
         },
         "events": [],
         "files": [PREDICTIONS] if finished else [],
-        "timed_measures": ["run-cost"],
+        "measures": [
+            {"name": name, "timed": name == "run-cost", "status": "ok", "message": ""}
+            for name in dict.fromkeys(reading["measure"] for reading in readings)
+        ],
     }
     document["digest"] = content_digest(document)
     return document

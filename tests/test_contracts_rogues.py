@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys_support import CLASS, graph, images, new_stages, run_toys
 
-from unlearnbench.record import read_record
+from unlearnbench.record import read_record, verify_record
 
 
 def global_states() -> tuple[object, ...]:
@@ -83,3 +83,23 @@ def test_a_rogue_in_the_middle_costs_the_others_nothing(tmp_path: Path) -> None:
     assert [r.status for r in loud.records] == ["complete", "failed", "complete"]
     kept = [r for r in loud.records if r.status == "complete"]
     assert [r.document["digest"] for r in quiet.records] == [r.document["digest"] for r in kept]
+
+
+def test_a_broken_measure_costs_no_other_measure(tmp_path: Path) -> None:
+    alone = run_toys(tmp_path, images("toy-finetune", measures=["accuracy", "agreement"])).records[0]
+    outcome = run_toys(tmp_path, images("toy-finetune", measures=["accuracy", "toy-unasked", "agreement"]))
+    (record,), (problem,) = outcome.records, outcome.problems
+    assert record.status == "failed"
+    assert (problem.code, problem.where, problem.exit_code) == ("undeclared-read", "measure toy-unasked", 4)
+    states = [(m["name"], m["status"], bool(m["message"])) for m in record.document["measures"]]
+    assert states == [("accuracy", "ok", False), ("toy-unasked", "failed", True), ("agreement", "ok", False)]
+    assert record.readings == alone.readings
+    verify_record(read_record(record.folder))
+
+
+def test_a_measure_cannot_spoil_the_predictions_of_the_others(tmp_path: Path) -> None:
+    alone = run_toys(tmp_path, images("toy-finetune", measures=["agreement"])).records[0]
+    after = run_toys(tmp_path, images("toy-finetune", measures=["toy-scribbling", "agreement"])).records[0]
+    assert after.status == "complete"
+    assert [r for r in after.readings if r["measure"] == "agreement"] == alone.readings
+    assert after.document["predictions"] == alone.document["predictions"]

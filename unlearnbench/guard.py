@@ -97,6 +97,16 @@ def guarded(where: str, shared: tuple[Tensor, ...] = ()) -> Iterator[None]:
         )  # fmt: skip
 
 
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Restore global random state and flags after an import: some libraries seed or switch something on the way."""
+    before = _snapshot(())
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
 def _differences(before: _Snapshot, after: _Snapshot) -> list[str]:
     found = []
     if not torch.equal(before.torch_state, after.torch_state):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearnbench.api.errors import PluginError, UsageError
 from unlearnbench.api.params import PHASES, Phase, param_fields
+from unlearnbench.identity import canonical
 from unlearnbench.registry import unknown
 
 if TYPE_CHECKING:
@@ -42,18 +43,21 @@ def resolve_parameters(params: type[Any], values: Mapping[str, Any], *, where: s
     from pydantic import ValidationError
 
     names = [field.name for field in param_fields(params)]
-    for name in values:
+    for name, value in values.items():
         if name not in names:
             raise unknown("parameter", name, names, where=where)
+        try:
+            canonical(value)
+        except ValueError as problem:  # what JSON cannot carry could not be part of a spec's digest
+            raise UsageError("bad-parameter", f"{value!r} is not allowed: {problem}", where=f"{where}.{name}",
+                             hint=f"see `unlearnbench show {where}`") from problem  # fmt: skip
     try:
-        return _adapter(params).validate_json(json.dumps(values, allow_nan=False), strict=True)
+        return _adapter(params).validate_json(json.dumps(values), strict=True)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         place = ".".join([where, *(str(part) for part in first["loc"])])
         message = f"{json.dumps(first['input'])} is not allowed: {first['msg']}"
         raise UsageError("bad-parameter", message, where=place, hint=f"see `unlearnbench show {where}`") from problem
-    except ValueError as problem:
-        raise UsageError("bad-parameter", str(problem), where=where) from problem
 
 
 def parameters_json(values: Any) -> dict[str, Any]:

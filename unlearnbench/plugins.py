@@ -91,7 +91,7 @@ def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # SystemExit too: a plugin must not end the host
-        error = f"{type(problem).__name__}: {problem}".strip(": ")
+        error = described(problem)
     took = perf_counter() - started
     warnings = []
     if took > SLOW_S:
@@ -101,7 +101,7 @@ def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
     if printed.closed or printed.getvalue().strip():
         warnings.append("prints while it loads")
     name, distribution = printable(entry.name), printable(distribution)
-    return Plugin(name, entry.module, distribution, version, specs, printable(error), tuple(warnings), took)
+    return Plugin(name, entry.module, distribution, version, specs, error, tuple(warnings), took)
 
 
 def _collect(module: ModuleType) -> tuple[Spec, ...]:
@@ -147,3 +147,11 @@ def _texts(document: object) -> Iterator[str]:
 def printable(text: str) -> str:
     """Text from a plugin in one line without control characters, which could rewrite a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
+
+
+def described(problem: BaseException) -> str:
+    """What a plugin raised, in one line; even its text is the plugin's code."""
+    try:
+        return printable(f"{type(problem).__name__}: {problem}".strip(": "))
+    except Exception:
+        return type(problem).__name__

@@ -116,7 +116,8 @@ def content_digest(document: Mapping[str, Any]) -> str:
     """
     spec = {k: v for k, v in document["spec"].items() if k not in ("scenario", "$schema", "checkpoint")}
     spec["checkpoint"] = (document["spec"]["checkpoint"] or {}).get("sha256")
-    readings = [r for r in document["readings"] if r["measure"] not in document["timed_measures"]]
+    measures = {m["name"]: m["status"] for m in document["measures"] if not m["timed"]}
+    readings = [r for r in document["readings"] if r["measure"] in measures]
     return digest(
         {
             "spec": spec,
@@ -125,6 +126,7 @@ def content_digest(document: Mapping[str, Any]) -> str:
             "requests": document["requests"],
             "models": {name: [m["sha256"] for m in found] for name, found in document["models"].items()},
             "predictions": document["predictions"],
+            "measures": measures,
             "readings": readings,
         }
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from unlearnbench.api.errors import PluginError, UsageError
 from unlearnbench.api.specs import Spec
-from unlearnbench.plugins import Plugin, load_plugins, printable
+from unlearnbench.plugins import Plugin, described, load_plugins
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,21 @@ class Component:
             PluginError: the target cannot be imported or is not a class.
         """
         module, _, name = self.spec.target.partition(":")
+        where = f"{type(self.spec).kind} {self.spec.name}"
+        hint = f"reinstall or remove {self.plugin.distribution}"
+        # Here and not above: it imports torch, which only code that does the work may need.
+        from unlearnbench.guard import restored
+
         try:
-            found = getattr(importlib.import_module(module), name)
-        except Exception as problem:
-            cause = printable(f"{type(problem).__name__}: {problem}")
-            raise PluginError(
-                "plugin-broken",
-                f"{self.spec.target} does not import ({cause})",
-                where=f"{type(self.spec).kind} {self.spec.name}",
-                hint=f"reinstall or remove {self.plugin.distribution}",
-            ) from problem
+            with restored():
+                found = getattr(importlib.import_module(module), name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # SystemExit too: a plugin must not end the host
+            message = f"{self.spec.target} does not import ({described(problem)})"
+            raise PluginError("plugin-broken", message, where=where, hint=hint) from problem
         if not isinstance(found, type):
-            raise PluginError("plugin-broken", f"{self.spec.target} is not a class", where=self.spec.name)
+            raise PluginError("plugin-broken", f"{self.spec.target} is not a class", where=where, hint=hint)
         return found
 
     def origin(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ taken away: whole rows (samples, class, group), annotations (target), or element
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -162,16 +163,18 @@ def _ids_from_file(name: str, base: Path | None) -> list[int]:
 
 
 def _rows_of_ids(wanted: list[int], train: Data, rows: Tensor) -> Tensor:
-    repeated = sorted({i for i in wanted if wanted.count(i) > 1}) if len(set(wanted)) != len(wanted) else []
-    if repeated:
-        raise DataError("duplicate-ids", f"{repeated[:5]} are named more than once", where="$.request.ids")
-    position = {int(i): int(row) for i, row in zip(train.ids[rows], rows, strict=True)}
-    missing = [i for i in wanted if i not in position]
+    position = dict(zip(train.ids[rows].tolist(), rows.tolist(), strict=True))
+    repeated = sorted(i for i, n in Counter(wanted).items() if n > 1)
+    missing = sorted({i for i in wanted if i not in position})
+    problems = []
     if missing:
-        known = f"{min(position)} to {max(position)}" if position else "none"
+        problems.append(f"{missing[:5]} are not ids of training rows, which lie in {min(position)} to {max(position)}")
+    if repeated:
+        problems.append(f"{repeated[:5]} are named more than once")
+    if problems:
         raise DataError(
-            "unknown-ids", f"{missing[:5]} are not ids of training rows", where="$.request.ids",
-            hint=f"training ids lie in {known}; test rows cannot be forgotten",
+            "unknown-ids" if missing else "duplicate-ids", " and ".join(problems), where="$.request.ids",
+            hint="name each id once; test rows and rows that are forgotten already cannot be forgotten",
         )  # fmt: skip
     return torch.tensor(sorted(position[i] for i in wanted), dtype=torch.int64)
 

@@ -109,9 +109,9 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
     try:
         for step in range(len(spec.requests)):
             stages.unlearned(spec, step)
-        arrays = _predictions(spec, stages)
-        readings = _readings(spec, stages)
         document["models"] = _models(spec, stages)
+        arrays = _predictions(spec, stages)
+        readings, document["measures"], problem = _readings(spec, stages)
         document["readings"] = readings
         document["controls"] = controls(readings)
         document["predictions"] = arrays_digest(arrays)
@@ -120,6 +120,7 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
         document["stages"] = [_cost_json(c) for c in stages.unlearned(spec, last).stages]
         document["certificate"] = stages.unlearned(spec, last).certificate
         files[PREDICTIONS] = pack_arrays(arrays)
+        document["status"] = "complete" if problem is None else "failed"
         broken = [m for found in document["models"].values() for m in found if not m["finite"]]
         if broken:
             document["status"] = "diverged"
@@ -168,6 +169,7 @@ def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
             for part in scene.parts
         ],
         "models": {},
+        "measures": [],
         "readings": [],
         "controls": [],
         "predictions": None,
@@ -176,7 +178,6 @@ def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
         "stages": [],
         "environment": environment(scene.device),
         "events": [],
-        "timed_measures": [c.name for c in spec.measures if "cost" in _measure_spec(stages.registry, c).reads],
     }
 
 
@@ -235,28 +236,43 @@ def _measure_spec(components: Registry, choice: Choice) -> MeasureSpec:
     return spec
 
 
-def _readings(spec: RunSpec, stages: Stages) -> list[dict[str, Any]]:
-    """All measures on all subjects after each request."""
+def _readings(spec: RunSpec, stages: Stages) -> tuple[list[dict[str, Any]], list[dict[str, Any]], PluginError | None]:
+    """Readings of all measures, how each measure went, and the first problem: a broken measure costs no other one."""
     found: list[dict[str, Any]] = []
+    measures: list[dict[str, Any]] = []
+    first: PluginError | None = None
     for choice in spec.measures:
-        component = stages.registry.get("measure", choice.name)
-        measure_spec = _measure_spec(stages.registry, choice)
-        instance = component.cls(resolve_parameters(measure_spec.params, choice.params, where=choice.name))
-        readings: list[Reading] = []
-        for step in range(len(spec.requests)):
-            at = {"request": str(step)} if len(spec.requests) > 1 else {}
-            for subject in SUBJECTS:
-                evidence = RunEvidence(stages, spec, step, subject, choice.name, measure_spec.reads)
-                taken = _measured(partial(instance.measure, evidence), choice.name, stages, spec)
-                readings += [_placed(reading, subject, at) for reading in taken]
-        if isinstance(instance, Summarises):
-            summary = _measured(partial(instance.summarise, tuple(readings)), choice.name, stages, spec)
-            if any(reading.subject not in SUBJECTS for reading in summary):
-                raise PluginError("broken-contract", "summarise must name subjects", where=f"measure {choice.name}")
-            readings += summary
-        gold = {r.key: r.value for r in readings if r.subject == "gold"}
-        found += [reading_json(reading, choice.name, gold) for reading in readings]
-    return found
+        timed = "cost" in _measure_spec(stages.registry, choice).reads
+        measure = {"name": choice.name, "timed": timed, "status": "ok", "message": ""}
+        try:
+            readings = _readings_of(choice, spec, stages)
+            gold = {r.key: r.value for r in readings if r.subject == "gold"}
+            found += [reading_json(reading, choice.name, gold) for reading in readings]
+        except PluginError as problem:
+            first = first or problem
+            measure.update(status="failed", message=problem.message)
+        measures.append(measure)
+    return found, measures, first
+
+
+def _readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]:
+    """One measure on all subjects after each request."""
+    component = stages.registry.get("measure", choice.name)
+    measure_spec = _measure_spec(stages.registry, choice)
+    instance = component.cls(resolve_parameters(measure_spec.params, choice.params, where=choice.name))
+    readings: list[Reading] = []
+    for step in range(len(spec.requests)):
+        at = {"request": str(step)} if len(spec.requests) > 1 else {}
+        for subject in SUBJECTS:
+            evidence = RunEvidence(stages, spec, step, subject, choice.name, measure_spec.reads)
+            taken = _measured(partial(instance.measure, evidence), choice.name, stages, spec)
+            readings += [_placed(reading, subject, at) for reading in taken]
+    if isinstance(instance, Summarises):
+        summary = _measured(partial(instance.summarise, tuple(readings)), choice.name, stages, spec)
+        if any(reading.subject not in SUBJECTS for reading in summary):
+            raise PluginError("broken-contract", "summarise must name subjects", where=f"measure {choice.name}")
+        readings += summary
+    return readings
 
 
 def _measured(call: Callable[[], Iterable[Reading]], name: str, stages: Stages, spec: RunSpec) -> list[Reading]:

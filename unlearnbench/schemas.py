@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 BASE = "https://unlearnbench.org/schemas/"
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 64
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def load_json(text: str, *, where: str = "") -> Any:
@@ -101,11 +103,16 @@ def _validator(name: str) -> Draft202012Validator:
 
     documents = [schema(n) for n in schema_names()]
     known: Registry[Any] = Registry().with_resources((d["$id"], Resource.from_contents(d)) for d in documents)
-    # JSON Schema takes 50.0 for an integer; a count or a seed must be one.
-    integer = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, v: isinstance(v, int) and v is not True and v is not False
+    # JSON Schema takes 50.0 for an integer; a count or a seed must be one. NaN, which is in every range, and bytes of a
+    # command line that are no text come from Python, YAML and TOML; JSON could not carry them.
+    types = Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, v: isinstance(v, int) and not isinstance(v, bool),
+            "number": lambda _, v: isinstance(v, int | float) and not isinstance(v, bool) and _finite(v),
+            "string": lambda _, v: isinstance(v, str) and not _SURROGATES.search(v),
+        }
     )
-    strict: Any = validators.extend(Draft202012Validator, type_checker=integer)  # type: ignore[no-untyped-call]
+    strict: Any = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
     found: Draft202012Validator = strict(schema(name), registry=known)
     return found
 

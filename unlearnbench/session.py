@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlearnbench.api.errors import UnlearnBenchError
+from unlearnbench.api.errors import UnlearnBenchError, UsageError
 from unlearnbench.config import read_experiment, resolve_experiment
 from unlearnbench.phases import Progress, no_progress
 from unlearnbench.record import Record
@@ -40,6 +41,8 @@ def carry_out(
     """
     from unlearnbench.tracking.plots import run_plot
 
+    if budget_s is not None and not 0 < budget_s < math.inf:
+        raise UsageError("bad-budget", f"{budget_s} s is not a time", where="--budget", hint="give seconds, more than 0")
     finished: list[Record] = []
     problems: list[UnlearnBenchError] = []
 

@@ -131,7 +131,7 @@ class Stages:
         return restore(self.registry, entry, device)
 
     def outputs(self, entry: Entry, selection: Selection, scene: Scene) -> Tensor:
-        """Outputs of a model for the rows of a split, on the CPU; one pass per model and split, however often asked."""
+        """Outputs of a model for the rows of a split, on the CPU: one pass per model and split, a copy each time."""
         view = selection.view("measured")
         key = (entry.weights_sha256, view.digest())
         found = self._outputs.get(key)
@@ -139,7 +139,7 @@ class Stages:
             model = self.network(entry, scene.device)
             with guarded("model", scene.shared):
                 found = self._outputs[key] = predict(model, scene.task, view).float().cpu()
-        return found
+        return found.clone()
 
     # -- training -----------------------------------------------------------------------------------------------------
 

@@ -178,7 +178,8 @@ def _read(folder: Path, key: str) -> Entry:
     for name, sha256 in document["files"].items():
         if file_digest(folder / name) != sha256:
             raise ValueError(f"{name} does not have the sha256 that was written")
-    os.utime(folder / ENTRY) if os.access(folder / ENTRY, os.W_OK) else None
+    if os.access(folder / ENTRY, os.W_OK):  # pruning goes by last use
+        os.utime(folder / ENTRY)
 
     def tensors(name: str) -> dict[str, Tensor]:
         return load_file(folder / f"{name}.safetensors")

@@ -173,6 +173,11 @@ class View:
         """Names of the classes or targets."""
         return self._data.outputs
 
+    @property
+    def is_graph(self) -> bool:
+        """Whether the rows are nodes of one graph, which is always read as a whole."""
+        return self._data.edges is not None
+
     def digest(self) -> str:
         """sha256 of the data, the selected rows and the elements: what a stored model is keyed by."""
         found = hashlib.sha256(self._data.digest().encode())
@@ -190,7 +195,7 @@ class View:
         self._check()
         if size < 1:
             raise ValueError(f"batch size must be at least 1, not {size}")
-        if self._data.edges is not None:
+        if self.is_graph:
             yield self.tensors()
             return
         index = self._index

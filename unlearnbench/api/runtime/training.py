@@ -125,8 +125,8 @@ def _running_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def steps_per_epoch(view: View, batch_size: int) -> int:
-    """Batches in one pass over a view; the last, smaller batch counts."""
-    return -(-len(view) // batch_size)
+    """Batches in one pass over a view; the last, smaller batch counts, and a graph is one batch."""
+    return 1 if view.is_graph else -(-len(view) // batch_size)
 
 
 def augmented(batch: Batch, recipe: Recipe, rng: Generator) -> Batch:
