@@ -19,8 +19,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from unlearnbench.api.errors import PluginError
+from unlearnbench.api.errors import PluginError, UnlearnBenchError
 from unlearnbench.api.runtime import BudgetExceeded, Meter, PhaseCost
+from unlearnbench.plugins import described
 
 _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
@@ -78,8 +79,10 @@ def _numpy_state() -> tuple[Any, bytes, int]:
 
 
 @contextlib.contextmanager
-def guarded(where: str, shared: tuple[Tensor, ...] = ()) -> Iterator[None]:
+def guarded(where: str, shared: tuple[Tensor, ...] = (), doing: str = "") -> Iterator[None]:
     """Check and restore global state around a call into a plugin; turn what it raises into a ``PluginError``.
+
+    ``doing`` says what the plugin was about when that matters, such as a phase and its seed.
 
     Raises:
         PluginError: it raised, changed global random state or a flag, or wrote into shared data.
@@ -87,6 +90,14 @@ def guarded(where: str, shared: tuple[Tensor, ...] = ()) -> Iterator[None]:
     before = _snapshot(shared)
     try:
         yield
+    except UnlearnBenchError as problem:
+        problem.where = problem.where or where
+        raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # SystemExit too: a plugin must not end the host
+        message = f"{doing}: {described(problem)}" if doing else described(problem)
+        raise PluginError("plugin-raised", message, where=where) from problem
     finally:
         changed = _differences(before, _snapshot(shared))
         _restore(before)

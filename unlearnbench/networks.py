@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from unlearnbench.api.errors import PluginError, UnlearnBenchError
+from unlearnbench.api.errors import PluginError
 from unlearnbench.api.runtime import BuildJob, Ref, attach_ref, generator, local_rng
+from unlearnbench.guard import guarded
 from unlearnbench.parameters import resolve_parameters
-from unlearnbench.plugins import printable
 from unlearnbench.registry import Registry
 
 
@@ -34,14 +34,8 @@ def build_network(registry: Registry, ref: Ref, seed: int, device: torch.device)
         found: nn.Module = part.cls(values).build(BuildJob(inner.inputs, inner.outputs, nested))
         return found
 
-    try:
-        with local_rng(generator(seed)):
-            model = component.cls(params).build(BuildJob(ref.inputs, ref.outputs, nested))
-    except UnlearnBenchError:
-        raise
-    except Exception as problem:
-        cause = printable(f"{type(problem).__name__}: {problem}")
-        raise PluginError("plugin-raised", f"does not build ({cause})", where=f"model {ref.name}") from problem
+    with guarded(f"model {ref.name}", doing="does not build"), local_rng(generator(seed)):
+        model = component.cls(params).build(BuildJob(ref.inputs, ref.outputs, nested))
     if not isinstance(model, nn.Module):
         raise PluginError("broken-contract", "build must return a module", where=f"model {ref.name}")
     return attach_ref(model, ref).to(device).eval()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unlearnbench.api.errors import IncompatibleError, PluginError, UnlearnBenchError
+from unlearnbench.api.errors import IncompatibleError, PluginError
 from unlearnbench.api.runtime import (
     ChecksModel,
     Mask,
@@ -33,7 +33,6 @@ from unlearnbench.api.runtime import (
 from unlearnbench.guard import Clock, guarded, time_limit, total_cost
 from unlearnbench.networks import build_network, restore_network
 from unlearnbench.parts import Selection
-from unlearnbench.plugins import printable
 from unlearnbench.registry import Registry
 from unlearnbench.scenes import Scene
 from unlearnbench.spec import RunSpec
@@ -203,19 +202,10 @@ class Phases:
         clock = Clock(meter, scene.device)
         if budget_s is not None:
             meter.deadline = perf_counter() + budget_s
-        try:
-            with self.progress(label, total) as on_rows, guarded(where, scene.shared):
-                meter.on_rows = on_rows
-                with time_limit(budget_s), clock:
-                    yield clock
-        except UnlearnBenchError as problem:
-            problem.where = problem.where or where
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as problem:  # SystemExit too: a plugin must not end the host
-            cause = printable(f"{type(problem).__name__}: {problem}")
-            raise PluginError("plugin-raised", f"{label}: {cause}", where=where) from problem
+        with self.progress(label, total) as on_rows, guarded(where, scene.shared, label):
+            meter.on_rows = on_rows
+            with clock, time_limit(budget_s):  # the alarm must not ring while the clock is read
+                yield clock
 
     def _warm_up(self, spec: RunSpec, scene: Scene) -> None:
         """Run one tiny training step before the first clock: torch imports and compiles on first use."""
@@ -224,7 +214,8 @@ class Phases:
         self._warm.append(scene.ref)
         rows = replace(scene.train, index=scene.train.index[: spec.recipe.batch_size])
         model = build_network(self.registry, scene.ref, 0, scene.device)
-        fit(model, scene.task, rows.view("warm-up"), replace(spec.recipe, epochs=1), generator(0))
+        with guarded(f"model {scene.ref.name}", scene.shared, "first training step"):
+            fit(model, scene.task, rows.view("warm-up"), replace(spec.recipe, epochs=1), generator(0))
 
 
 def _train_by_recipe(job: TrainJob) -> Result:

@@ -20,7 +20,6 @@ from unlearnbench.guard import deterministic, guarded
 from unlearnbench.parameters import resolve_parameters
 from unlearnbench.phases import Phases, Progress, no_progress
 from unlearnbench.plan import check
-from unlearnbench.plugins import printable
 from unlearnbench.record import (
     PREDICTIONS,
     SCHEMA,
@@ -277,14 +276,8 @@ def _readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]
 
 def _measured(call: Callable[[], Iterable[Reading]], name: str, stages: Stages, spec: RunSpec) -> list[Reading]:
     where = f"measure {name}"
-    try:
-        with guarded(where, stages.scene(spec).shared):
-            readings = list(call())
-    except UnlearnBenchError as problem:
-        problem.where = problem.where or where
-        raise
-    except Exception as problem:
-        raise PluginError("plugin-raised", printable(f"{type(problem).__name__}: {problem}"), where=where) from problem
+    with guarded(where, stages.scene(spec).shared):
+        readings = list(call())
     for reading in readings:
         wrong = _wrong_reading(reading)
         if wrong:

@@ -108,7 +108,7 @@ def _validator(name: str) -> Draft202012Validator:
     types = Draft202012Validator.TYPE_CHECKER.redefine_many(
         {
             "integer": lambda _, v: isinstance(v, int) and not isinstance(v, bool),
-            "number": lambda _, v: isinstance(v, int | float) and not isinstance(v, bool) and _finite(v),
+            "number": lambda _, v: isinstance(v, int | float) and not isinstance(v, bool) and -math.inf < v < math.inf,
             "string": lambda _, v: isinstance(v, str) and not _SURROGATES.search(v),
         }
     )

@@ -42,7 +42,9 @@ def carry_out(
     from unlearnbench.tracking.plots import run_plot
 
     if budget_s is not None and not 0 < budget_s < math.inf:
-        raise UsageError("bad-budget", f"{budget_s} s is not a time", where="--budget", hint="give seconds, more than 0")
+        raise UsageError(
+            "bad-budget", f"{budget_s} s is not a time", where="--budget", hint="give seconds, more than 0"
+        )
     finished: list[Record] = []
     problems: list[UnlearnBenchError] = []
 

@@ -74,9 +74,12 @@ def _report_problems() -> None:
 @click.option("--kind", type=click.Choice(sorted(KINDS.values())), help="When several kinds have the name.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the JSON Schema of the parameters.")
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
-    """Show a component (its parameters, paper, deviations) or a scenario."""
+    """Show a component (its parameters, paper, deviations), a scenario, or the `recipe` of a training run."""
     from unlearnbench.config import scenario, scenario_names
 
+    if name == "recipe":
+        _show_recipe(as_json)
+        return
     if name in scenario_names():
         _show_scenario(scenario(name), as_json)
         return
@@ -116,18 +119,7 @@ def _show_component(component: Component) -> None:
         values = getattr(spec, word, None)
         if values:
             click.echo(f"  {word}: {', '.join(values)}")
-    fields = param_fields(spec.params)
-    if fields:
-        click.echo("\nparameters")
-        for field in fields:
-            bounds = " ".join(
-                f"{sign}{getattr(field.param, bound):g}"
-                for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
-                if getattr(field.param, bound) is not None
-            )
-            default = json.dumps(field.default)
-            click.echo(f"  {field.name} = {default}  {_type_name(field.type)} {bounds}".rstrip())
-            click.echo(textwrap.fill(field.param.help, 100, initial_indent="      ", subsequent_indent="      "))
+    _show_parameters(spec.params)
     if spec.paper:
         paper = spec.paper
         click.echo(f"\npaper\n  {', '.join(paper.authors)}. {paper.title}. {paper.venue} {paper.year}.")
@@ -139,6 +131,33 @@ def _show_component(component: Component) -> None:
             for sentence in paper.deviations:
                 click.echo(textwrap.fill(sentence, 100, initial_indent="  - ", subsequent_indent="    "))
     _show_scenario_recipes(spec.name)
+
+
+def _show_parameters(params: type[Any]) -> None:
+    fields = param_fields(params)
+    if fields:
+        click.echo("\nparameters")
+    for field in fields:
+        bounds = " ".join(
+            f"{sign}{getattr(field.param, bound):g}"
+            for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
+            if getattr(field.param, bound) is not None
+        )
+        default = json.dumps(field.default)
+        click.echo(f"  {field.name} = {default}  {_type_name(field.type)} {bounds}".rstrip())
+        click.echo(textwrap.fill(field.param.help, 100, initial_indent="      ", subsequent_indent="      "))
+
+
+def _show_recipe(as_json: bool) -> None:
+    from unlearnbench.api.recipe import Recipe
+
+    if as_json:
+        from unlearnbench.parameters import parameters_schema
+
+        echo_json({"name": "recipe", "parameters": parameters_schema(Recipe)})
+        return
+    click.echo("recipe\n  How original and gold are trained; set with --set recipe.epochs=5.")
+    _show_parameters(Recipe)
 
 
 def _type_name(kind: Any) -> str:

@@ -114,10 +114,16 @@ def _torch() -> str:
 
 
 def _plugins() -> str:
+    from unlearnbench.api.specs import SPEC_TYPES
     from unlearnbench.plugins import load_plugins
     from unlearnbench.registry import registry
 
     problems = registry().problems()
+    for component in (c for kind in SPEC_TYPES for c in registry().components(kind)):
+        try:
+            _ = component.cls  # listings never import the code behind a spec
+        except UnlearnBenchError as problem:
+            problems.append(str(problem))
     if problems:
         raise UsageError("broken-plugins", "; ".join(problems))
     return f"{len(load_plugins())} loaded, none broken"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,18 +131,20 @@ def run_command(
     specs = resolve_experiment(document, registry(), None if checkpoint else base)
     if dry_run:
         return _dry_run(specs, as_json)
-    outcome = carry_out(
-        specs,
-        out=out,
-        store=store,
-        base=base,
-        checkpoint=checkpoint,
-        budget_s=budget,
-        download=download,
-        tracking=not no_tracking,
-        progress=progress_bar if watched() and not (quiet or as_json) else no_progress,
-        on_event=warn,
-    )
+    # What methods print must not end up in the JSON, or in the table.
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = carry_out(
+            specs,
+            out=out,
+            store=store,
+            base=base,
+            checkpoint=checkpoint,
+            budget_s=budget,
+            download=download,
+            tracking=not no_tracking,
+            progress=progress_bar if watched() and not (quiet or as_json) else no_progress,
+            on_event=warn,
+        )
     if as_json:
         click.echo(
             json.dumps([record.document for record in outcome.records], indent=1, sort_keys=True, allow_nan=False)
@@ -176,9 +180,10 @@ def _dry_run(specs: list[RunSpec], as_json: bool) -> int:
     from unlearnbench.registry import registry
 
     plans = []
-    for spec in specs:
-        check(spec, registry())
-        plans.append(describe(spec, registry()))
+    with contextlib.redirect_stdout(sys.stderr):
+        for spec in specs:
+            check(spec, registry())
+            plans.append(describe(spec, registry()))
     if as_json:
         click.echo(json.dumps(plans, indent=1, sort_keys=True))
         return 0
