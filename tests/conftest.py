@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -36,3 +37,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = subprocess.run([*command, *offline, *folders], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     return target
+
+
+class Cli(Protocol):
+    """The command line in a process of its own, beside the fixture plugins."""
+
+    def __call__(self, *arguments: str | Path, plugins: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it; ``plugins`` is the allow-list."""
+
+
+@pytest.fixture(scope="session")
+def cli(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Runs the command line where the fixture plugins are installed, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("cli")
+
+    def run(*arguments: str | Path, plugins: str | None = None) -> subprocess.CompletedProcess[str]:
+        allowed = {} if plugins is None else {"UNLEARNBENCH_PLUGINS": plugins}
+        return subprocess.run(
+            [sys.executable, "-m", "unlearnbench", *map(str, arguments)],
+            capture_output=True, text=True, check=False, timeout=300, cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", **allowed},
+        )  # fmt: skip
+
+    return run

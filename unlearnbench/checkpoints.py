@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -44,13 +44,15 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             document: object = load_file(path)
         else:
-            document = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # torch remarks on the pickle protocol of foreign files
+                document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         raise DataError("unsafe-checkpoint", "holds more than tensors and would run code", where=path.name,
                         hint="save model.state_dict() or a safetensors file")  from problem  # fmt: skip
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as problem:
+    except Exception as problem:  # bytes that are no checkpoint break the readers in many ways
         cause = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise DataError("unreadable-file", cause, where=path.name) from problem
+        raise DataError("unreadable-file", f"cannot be read as weights: {cause}", where=path.name,
+                        hint="save model.state_dict() or a safetensors file")  from problem  # fmt: skip
     if isinstance(document, dict) and isinstance(document.get("state_dict"), dict):
         document = document["state_dict"]
     if not isinstance(document, dict) or not all(isinstance(v, Tensor) for v in document.values()):

@@ -55,7 +55,9 @@ def read_experiment(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise DataError("missing-file", f"cannot be read: {problem}", where=str(path)) from problem
+        raise DataError(
+            "missing-file", f"cannot be read: {problem}", where=str(path), hint="check the path"
+        ) from problem
     if path.suffix == ".toml":
         try:
             document: Any = tomllib.loads(text)
@@ -140,13 +142,14 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
     overrides = parse_overrides(experiment.get("set", {}))
     used = {"recipe"}
 
-    def choose(kind: str, wanted: Any, defaults: Mapping[str, Any] | None = None) -> Choice:
+    def choose(kind: str, wanted: Any, defaults: Mapping[str, Any] | None = None, stage: int = 0) -> Choice:
         entry = {"name": wanted} if isinstance(wanted, str) else wanted
         name = str(entry["name"])
-        used.add(name)
-        component = registry.get(kind, name)
+        marked = f"{name}#{stage}" if stage else name
+        used.update((name, marked))
+        component = registry.get(kind, name, where=f"$.{kind if kind in ('dataset', 'model') else f'{kind}s'}")
         given: Mapping[str, Any] = entry.get("params") or {}  # type: ignore[assignment]
-        values = {**(defaults or {}), **given, **overrides.of(name)}
+        values = {**(defaults or {}), **given, **overrides.of(name, marked)}
         return Choice(name, parameters_json(resolve_parameters(component.spec.params, values, where=name)))
 
     changed = {key for key in ("dataset", "model") if key in experiment}
@@ -155,7 +158,7 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
     recipe_values = {**scene.get("recipe", {}), **experiment.get("recipe", {}), **overrides.of("recipe")}
     recipe = resolve_parameters(Recipe, recipe_values, where="recipe")
     own_recipes = scene.get("unlearners", {})
-    unlearners = [_unlearner(u, choose, own_recipes, used, overrides) for u in _unlearners(experiment)]
+    unlearners = [_unlearner(u, choose, own_recipes) for u in _unlearners(experiment)]
     measures = experiment.get("measures") or scene.get("measures") or list(DEFAULT_MEASURES)
     measure_choices = tuple(choose("measure", measure) for measure in measures)
     data_spec = registry.get("dataset", dataset.name).spec
@@ -211,23 +214,15 @@ def _unlearners(experiment: Mapping[str, Any]) -> Sequence[Any]:
     return found
 
 
-def _unlearner(wanted: Any, choose: Any, recipes: Mapping[str, Any], used: set[str], overrides: Overrides) -> Choice:
+def _unlearner(wanted: Any, choose: Any, recipes: Mapping[str, Any], stage: int = 0) -> Choice:
     """One unlearner or a chain ``a+b``; stage ``k`` may be set apart as ``finetune#2``."""
     if isinstance(wanted, str) and "+" in wanted:
         wanted = {"name": wanted, "stages": wanted.split("+")}
     if isinstance(wanted, Mapping) and "stages" in wanted:
-        stages = []
-        for position, stage in enumerate(wanted["stages"], 1):
-            choice = _unlearner(stage, choose, recipes, used, overrides)
-            marked = f"{choice.name}#{position}"
-            if marked in overrides.values:
-                used.add(marked)
-                again = {"name": choice.name, "params": {**choice.params, **overrides.of(marked)}}
-                choice = choose("unlearner", again)
-            stages.append(choice)
-        return Choice("+".join(stage.name for stage in stages), stages=tuple(stages))
+        stages = tuple(_unlearner(link, choose, recipes, k) for k, link in enumerate(wanted["stages"], 1))
+        return Choice("+".join(link.name for link in stages), stages=stages)
     name = wanted if isinstance(wanted, str) else wanted["name"]
-    found: Choice = choose("unlearner", wanted, recipes.get(name, {}).get("params"))
+    found: Choice = choose("unlearner", wanted, recipes.get(name, {}).get("params"), stage)
     return found
 
 
@@ -277,5 +272,5 @@ def _checkpoint(name: str | None, base: Path | None) -> dict[str, str] | None:
         return None
     path = (base or Path()) / name
     if not path.is_file():
-        raise DataError("missing-file", f"no checkpoint {name}", where="--checkpoint")
+        raise DataError("missing-file", f"no checkpoint {name}", where="--checkpoint", hint="check the path")
     return {"name": path.name, "sha256": file_digest(path)}

@@ -51,6 +51,8 @@ def whole(data: Data) -> Selection:
 def check_parts(forget: int, retain: int, description: Mapping[str, Any]) -> None:
     """Refuse a request that selects nothing or everything."""
     if not forget:
-        raise DataError("empty-forget-set", f"selects no training row: {dict(description)}", where="$.request")
+        raise DataError("empty-forget-set", f"selects no training row: {dict(description)}", where="$.request",
+                        hint="ask for rows that are in the training data")  # fmt: skip
     if not retain:
-        raise DataError("empty-retain-set", f"leaves nothing to retain: {dict(description)}", where="$.request")
+        raise DataError("empty-retain-set", f"leaves nothing to retain: {dict(description)}", where="$.request",
+                        hint="forget fewer rows")  # fmt: skip

@@ -182,10 +182,12 @@ class Phases:
         Raises:
             IncompatibleError: it cannot, for the reason that it gives.
         """
-        instance = stage.make("unlearn")
+        where = f"unlearner {stage.spec.name}"
+        with guarded(where):
+            instance = stage.make("unlearn")
         if not isinstance(instance, ChecksModel):
             return
-        with torch.device("meta"), guarded(f"unlearner {stage.spec.name}"):
+        with torch.device("meta"), guarded(where):
             network = build_network(self.registry, scene.ref, 0, torch.device("meta"))
             reason = instance.check(network, scene.task)
         if reason:

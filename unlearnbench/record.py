@@ -24,6 +24,8 @@ from unlearnbench.store import cannot_write
 SCHEMA = "https://unlearnbench.org/schemas/run-record/1.json"
 RECORD = "record.json"
 PREDICTIONS = "predictions.npz"
+ARTIFACTS = "mlartifacts"
+"""Folder beside the records in which MLflow keeps its copies of them."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,11 @@ def read_record(path: Path) -> Record:
     return Record(document, path.parent)
 
 
+def find_records(folder: Path) -> list[Path]:
+    """Every ``record.json`` below a folder, sorted; the copies that MLflow keeps there are not records of their own."""
+    return sorted(path for path in folder.rglob(RECORD) if ARTIFACTS not in path.relative_to(folder).parts)
+
+
 def verify_record(record: Record) -> None:
     """Recompute what can be recomputed from a record's folder: its digest and that of its predictions.
 
@@ -196,7 +203,7 @@ def verify_record(record: Record) -> None:
     try:
         with np.load(record.folder / PREDICTIONS, allow_pickle=False) as arrays:
             found = arrays_digest(arrays)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as problem:
         raise DataError("unreadable-file", str(problem), where=str(record.folder / PREDICTIONS)) from problem
     if found != record.document["predictions"]:
         raise DataError("wrong-digest", "predictions do not match the record", where=where)

@@ -81,7 +81,7 @@ class Registry:
     def components(self, kind: str) -> list[Component]:
         return [self._components[kind, name] for name in self.names(kind)]
 
-    def get(self, kind: str, name: str) -> Component:
+    def get(self, kind: str, name: str, *, where: str = "") -> Component:
         """Look a component up.
 
         Raises:
@@ -92,7 +92,7 @@ class Registry:
             both = " and ".join(_whose(c) for c in self.duplicates[kind, name])
             raise PluginError("duplicate-name", f"{kind} {name!r} is brought by {both}", hint="uninstall one of them")
         if (kind, name) not in self._components:
-            raise unknown(kind, name, self.names(kind), hint=self._broken_hint())
+            raise unknown(kind, name, self.names(kind), where=where, hint=self._broken_hint())
         return self._components[kind, name]
 
     def problems(self) -> list[str]:

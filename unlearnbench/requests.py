@@ -108,7 +108,8 @@ def _choose(
     if "fraction" in description:
         n = max(1, n)
     if n > len(rows):
-        raise DataError("empty-retain-set", f"asks for {n} of {len(rows)} rows", where="$.request.count")
+        raise DataError("empty-retain-set", f"asks for {n} of {len(rows)} rows", where="$.request.count",
+                        hint="forget fewer rows")  # fmt: skip
     rng = _rng(description, "samples")
     if description.get("stratified"):
         return _stratified(train.y[rows], rows, n, rng), ()
@@ -155,7 +156,9 @@ def _ids_from_file(name: str, base: Path | None) -> list[int]:
     try:
         lines = path.read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as problem:
-        raise DataError("missing-file", f"cannot read {name}: {problem}", where="$.request.file") from problem
+        cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise DataError("missing-file", f"cannot read {name}: {cause}", where="$.request.file",
+                        hint="check the path")  from problem  # fmt: skip
     try:
         return [int(line) for line in lines]
     except ValueError as problem:

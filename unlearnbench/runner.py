@@ -258,7 +258,8 @@ def _readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]
     """One measure on all subjects after each request."""
     component = stages.registry.get("measure", choice.name)
     measure_spec = _measure_spec(stages.registry, choice)
-    instance = component.cls(resolve_parameters(measure_spec.params, choice.params, where=choice.name))
+    with guarded(f"measure {choice.name}"):
+        instance = component.cls(resolve_parameters(measure_spec.params, choice.params, where=choice.name))
     readings: list[Reading] = []
     for step in range(len(spec.requests)):
         at = {"request": str(step)} if len(spec.requests) > 1 else {}

@@ -78,12 +78,15 @@ def load_dataset(registry: Registry, choice: Choice, *, download: bool = False) 
     component = registry.get("dataset", choice.name)
     ledger = FileLedger(data_root())
     job = DataJob(root=ledger.root, scratch=scratch_folder(), file=ledger.file)
-    instance = component.cls(resolve_parameters(component.spec.params, choice.params, where=choice.name))
+    params = resolve_parameters(component.spec.params, choice.params, where=choice.name)
     where = f"dataset {choice.name}"
     with guarded(where):
+        instance = component.cls(params)
         if download:
             if not isinstance(instance, Fetches):
-                raise IncompatibleError("not-fetchable", "has nothing to download", where=where)
+                raise IncompatibleError(
+                    "not-fetchable", "has nothing to download", where=where, hint="it is always there"
+                )
             instance.fetch(job)
         splits = instance.load(job)
     if not isinstance(splits, Splits):

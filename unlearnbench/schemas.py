@@ -54,7 +54,7 @@ def load_json(text: str, *, where: str = "") -> Any:
     except RecursionError:
         raise UsageError("bad-json", "is nested too deeply", where=where) from None
     except ValueError as problem:
-        raise UsageError("bad-json", str(problem), where=where) from problem
+        raise UsageError("bad-json", str(problem), where=where, hint="write valid JSON") from problem
     _check_depth(document, where)
     return document
 
@@ -99,10 +99,14 @@ def _folder() -> Path:
 @functools.cache
 def _validator(name: str) -> Draft202012Validator:
     from jsonschema import Draft202012Validator, validators
-    from referencing import Registry, Resource
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012
 
-    documents = [schema(n) for n in schema_names()]
-    known: Registry[Any] = Registry().with_resources((d["$id"], Resource.from_contents(d)) for d in documents)
+    # Without "$schema": a reference to a document that has one is followed by the standard validator in place of ours.
+    documents = {n: {k: v for k, v in schema(n).items() if k != "$schema"} for n in schema_names()}
+    known: Registry[Any] = Registry().with_resources(
+        (d["$id"], DRAFT202012.create_resource(d)) for d in documents.values()
+    )
     # JSON Schema takes 50.0 for an integer; a count or a seed must be one. NaN, which is in every range, and bytes of a
     # command line that are no text come from Python, YAML and TOML; JSON could not carry them.
     types = Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -113,7 +117,7 @@ def _validator(name: str) -> Draft202012Validator:
         }
     )
     strict: Any = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
-    found: Draft202012Validator = strict(schema(name), registry=known)
+    found: Draft202012Validator = strict(documents[name], registry=known)
     return found
 
 

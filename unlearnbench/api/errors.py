@@ -54,6 +54,9 @@ class PluginError(UnlearnBenchError):
 
     exit_code = 4
 
+    def __init__(self, code: str, message: str, *, where: str = "", hint: str = "report it to its maintainers") -> None:
+        super().__init__(code, message, where=where, hint=hint)
+
 
 class DataError(UnlearnBenchError):
     """Files that cannot be read, do not have the promised content, or cannot be written."""

@@ -101,7 +101,8 @@ class Csv(Component[CsvParams]):
                 )
         labels = frame[self.p.label]
         if labels.isna().any():
-            raise DataError("missing-values", f"{int(labels.isna().sum())} rows have no label", where=path.name)
+            raise DataError("missing-values", f"{int(labels.isna().sum())} rows have no label", where=path.name,
+                            hint="fill them in, or check that the file is whole")  # fmt: skip
         inputs = frame.drop(columns=[self.p.label, *self.p.groups, *self.p.drop])
         x = inputs.apply(pd.to_numeric, errors="coerce")
         if x.isna().any().any():
@@ -113,7 +114,8 @@ class Csv(Component[CsvParams]):
             )  # fmt: skip
         codes, names = _codes(labels)
         if len(names) < 2:
-            raise DataError("one-class", f"all rows have the label {names[0]!r}", where=path.name)
+            raise DataError("one-class", f"all rows have the label {names[0]!r}", where=path.name,
+                            hint="name another column in csv.label")  # fmt: skip
         return _splits(
             x.to_numpy(),
             codes,

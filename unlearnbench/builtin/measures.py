@@ -53,6 +53,8 @@ class UaRaTaMia(Component[MembershipParams]):
         n = min(len(confidence["retain"]), len(confidence["test"]), self.p.limit or len(confidence["test"]))
         if not n or not len(confidence["forget"]):
             return Reading("MIA", None, 0, unit="%", status="empty split")
+        if not all(np.isfinite(values).all() for values in confidence.values()):
+            return Reading("MIA", None, 0, unit="%", status="non-finite")
         rng = evidence.rng("members")
         members = confidence["retain"][torch.randperm(len(confidence["retain"]), generator=rng)[:n].numpy()]
         others = confidence["test"][torch.randperm(len(confidence["test"]), generator=rng)[:n].numpy()]

@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             from unlearnbench.registry import unknown
 
-            raise unknown("command", args[0], _COMMANDS)
+            raise unknown("command", args[0], _COMMANDS, where="unlearnbench")
         return super().resolve_command(ctx, args)
 
 
@@ -90,24 +90,38 @@ def _run(arguments: list[str] | None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except UnlearnBenchError as problem:
+        trace(problem)
         return _fail(str(problem), problem.exit_code)
     except click.exceptions.NoArgsIsHelpError as problem:
         click.echo(problem.format_message())
         return 2
     except click.ClickException as problem:
-        place = f"{problem.ctx.command_path}: " if isinstance(problem, click.UsageError) and problem.ctx else ""
-        return _fail(f"[usage] {place}{problem.format_message()}", 2)
+        command = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "unlearnbench"
+        return _fail(f"[usage] {command}: {problem.format_message()}; see `{command} --help`", 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("[interrupted] stopped; finished stages are kept and the same command goes on from here", 6)
-    except BrokenPipeError:
-        # The reader went away (`| head`): leave quietly, and keep the interpreter from flushing into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except (SystemExit, BrokenPipeError):
+        # click itself ends with 1 when the reader goes away, which here would say that a check failed.
+        return _reader_left()
     except Exception as problem:
         if os.environ.get("UNLEARNBENCH_TRACEBACK"):
             raise
         text = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
         return _fail(f"[internal] {text}; this is a bug: set UNLEARNBENCH_TRACEBACK=1 and report what it prints", 1)
+
+
+def trace(problem: UnlearnBenchError) -> None:
+    """Print where an error comes from, if asked to: whoever writes a plugin needs more than its last line."""
+    if os.environ.get("UNLEARNBENCH_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(problem)
+
+
+def _reader_left() -> int:
+    """Leave quietly, as after ``| head``, and keep the interpreter from flushing into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13  # what a shell says of SIGPIPE
 
 
 def _fail(message: str, code: int) -> int:

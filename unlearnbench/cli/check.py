@@ -40,7 +40,9 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    found = sorted(path.rglob("record.json"))
+    from unlearnbench.record import find_records
+
+    found = find_records(path)
     if not found:
         raise UsageError("nothing-to-validate", "no record.json below this folder", where=str(path))
     yield from found

@@ -101,11 +101,11 @@ def tracking_command() -> None:
 def tracking_sync(runs: Path, uri: str | None) -> int:
     """Rebuild the log from records; what is there already is left alone."""
     from unlearnbench.api.errors import UnlearnBenchError
-    from unlearnbench.record import read_record
+    from unlearnbench.record import find_records, read_record
     from unlearnbench.tracking.mlflow_sink import sync
 
     records, broken = [], 0
-    for path in sorted(runs.rglob("record.json")):
+    for path in find_records(runs):
         try:
             records.append(read_record(path))
         except UnlearnBenchError as problem:

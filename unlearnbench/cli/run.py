@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from unlearnbench.runner import Outcome
     from unlearnbench.spec import RunSpec
 
+MAX_SEEDS = 10_000
+"""In one range: more is a slip of the keyboard."""
+
 
 @click.command("run")
 @click.argument("experiment", required=False, type=click.Path(path_type=Path))
@@ -109,6 +112,7 @@ def run_command(
 
     EXPERIMENT is a file (YAML, JSON or TOML) with the same choices; flags win over it.
     """
+    from unlearnbench.cli import trace
     from unlearnbench.cli.progress import progress_bar, warn, watched
     from unlearnbench.config import read_experiment, resolve_experiment
     from unlearnbench.phases import no_progress
@@ -152,6 +156,7 @@ def run_command(
     elif not quiet:
         _show(outcome, out, tracked=not no_tracking and all(p.code != "tracking-failed" for p in outcome.problems))
     for problem in outcome.problems:
+        trace(problem)
         click.echo(f"error: {problem}", err=True)
     return max((problem.exit_code for problem in outcome.problems), default=0)
 
@@ -232,4 +237,7 @@ def _seeds(plain: tuple[int, ...], apart: tuple[str, ...]) -> Any:
 
 def _range(piece: str) -> list[int]:
     first, dots, last = piece.partition("..")
-    return list(range(int(first), int(last) + 1)) if dots else [int(first)]
+    seeds = range(int(first), int(last or first) + 1)
+    if (dots and not last) or not 0 < len(seeds) <= MAX_SEEDS:
+        raise ValueError
+    return list(seeds)

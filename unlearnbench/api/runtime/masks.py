@@ -32,6 +32,8 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
         raise ValueError(f"mask names parameters that the model does not have: {unknown}")
     frozen = {named[name]: ~keep.to(named[name].device) for name, keep in mask.items() if not bool(keep.all())}
     kept = {parameter: parameter.detach().clone() for parameter in frozen}
+    # Factors of 0 and 1: a product is several times faster than filling under a boolean mask.
+    free = {parameter: (~hold).to(parameter.dtype) for parameter, hold in frozen.items()}
 
     @torch.no_grad()
     def restore(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -42,9 +44,9 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
                     torch.where(hold, kept[parameter], parameter, out=parameter)
                     for value in optimizer.state[parameter].values():
                         if isinstance(value, Tensor) and value.shape == parameter.shape:
-                            value.masked_fill_(hold, 0)
+                            value.mul_(free[parameter])
 
-    handles = [p.register_hook(lambda grad, hold=hold: grad.masked_fill(hold, 0)) for p, hold in frozen.items()]
+    handles = [p.register_hook(lambda grad, factor=factor: grad * factor) for p, factor in free.items()]
     handles.append(register_optimizer_step_post_hook(restore))
     try:
         yield

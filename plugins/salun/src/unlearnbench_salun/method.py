@@ -140,10 +140,10 @@ def relabelled(batch: Batch, job: UnlearnJob, p: RandomLabelsParams) -> Batch:
 
 def relabelled_loss(model: nn.Module, task: Task, batch: Batch, forgotten: int, p: RandomLabelsParams) -> Tensor:
     """Mean loss over the rows of a batch, whose first ``forgotten`` rows have weight 1, the others alpha."""
-    out = task.outputs(model, batch)
-    total = out.new_zeros(())
-    for rows, weight in ((slice(None, forgotten), 1.0), (slice(forgotten, None), p.retain_weight)):
-        y = batch.y[rows]
-        if len(y):
-            total = total + weight * len(y) / len(batch.y) * task.loss(out[rows], y, p.label_smoothing)
-    return total
+    out, n = task.outputs(model, batch), len(batch.y)
+    if forgotten in (0, n):  # alternate passes: the batch is of one kind
+        loss = task.loss(out, batch.y, p.label_smoothing)
+        return loss if forgotten else p.retain_weight * loss
+    random = task.loss(out[:forgotten], batch.y[:forgotten], p.label_smoothing)
+    retain = task.loss(out[forgotten:], batch.y[forgotten:], p.label_smoothing)
+    return forgotten / n * random + p.retain_weight * (n - forgotten) / n * retain

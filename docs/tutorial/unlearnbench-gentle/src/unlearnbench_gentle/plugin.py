@@ -30,6 +30,12 @@ PAPER = Paper(
     year=2020,
     venue="CVPR",
     arxiv="1911.04933",
+    bibtex="""@inproceedings{golatkar2020eternal,
+  title     = {Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep Networks},
+  author    = {Golatkar, Aditya and Achille, Alessandro and Soatto, Stefano},
+  booktitle = {Conference on Computer Vision and Pattern Recognition},
+  year      = {2020},
+}""",
     deviations=(
         "Only the paper's baseline, the negative gradient, is taken up.",
         "The ascent stops at the loss of a uniform guess; the paper runs it for a fixed number of epochs.",
