@@ -18,7 +18,7 @@ PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.t
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix build smoke constraints clean
+.PHONY: help setup run test check fix docs build smoke constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,10 @@ check: setup ## lint, types, import contracts, metadata; changes nothing
 fix: setup ## let ruff format the code and mend what it safely can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## write the generated reference, and the output that the documents show, anew
+	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/examples.py docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md
 
 build: setup ## build every sdist, and every wheel from its sdist, into dist/
 	rm -rf dist

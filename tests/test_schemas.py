@@ -440,7 +440,7 @@ def test_json_is_read() -> None:
 def test_what_is_not_json_is_refused(text: str, line: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_json(text, where="x.json")
-    assert str(caught.value) == line
+    assert str(caught.value) == f"{line}; write valid JSON"
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
