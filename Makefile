@@ -56,7 +56,7 @@ fix: setup ## let ruff format the code and mend what it safely can
 
 docs: setup ## write the generated reference, and the output that the documents show, anew
 	$(BIN)/python tools/reference.py
-	$(BIN)/python tools/examples.py docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md
+	$(BIN)/python tools/examples.py README.md docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md
 
 build: setup ## build every sdist, and every wheel from its sdist, into dist/
 	rm -rf dist

@@ -39,7 +39,7 @@ def _load_examples() -> Any:
 
 examples = _load_examples()
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "reference")
-READMES = sorted(ROOT.glob("plugins/*/README.md"))
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 WITH_STEPS = [path for path in [*PAGES, *READMES] if examples.steps(path)]
 
 
