@@ -201,7 +201,10 @@ def verify_record(record: Record) -> None:
     if record.document["predictions"] is None:
         return
     try:
-        with np.load(record.folder / PREDICTIONS, allow_pickle=False) as arrays:
+        with (record.folder / PREDICTIONS).open("rb") as stream:  # np.load leaves a file that it cannot read open
+            arrays = np.load(stream, allow_pickle=False)
+            if not isinstance(arrays, Mapping):
+                raise ValueError("holds a single array")
             found = arrays_digest(arrays)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as problem:
         raise DataError("unreadable-file", str(problem), where=str(record.folder / PREDICTIONS)) from problem

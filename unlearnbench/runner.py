@@ -120,11 +120,12 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
         document["certificate"] = stages.unlearned(spec, last).certificate
         files[PREDICTIONS] = pack_arrays(arrays)
         document["status"] = "complete" if problem is None else "failed"
-        broken = [m for found in document["models"].values() for m in found if not m["finite"]]
+        broken = [name for name, found in document["models"].items() if not all(m["finite"] for m in found)]
         if broken:
             document["status"] = "diverged"
-            problem = CheckFailed("diverged", "has weights that are not finite numbers", where=f"run {spec.run_id()}",
-                                  hint="lower the learning rate")  # fmt: skip
+            what = f"weights of the {' and '.join(broken)} model are not finite numbers"
+            problem = CheckFailed("diverged", what, where=f"run {spec.run_id()}",
+                                  hint="lower the learning rate, or look at the checkpoint")  # fmt: skip
     except PluginError as found:
         problem = found
         document["status"] = "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def run(
     ``forget`` is a fan-out (one run per request), ``requests`` a stream served in one run. ``seed`` is one seed, a
     list of them, or ``{"train": [...], "unlearn": [...], "measure": [...]}``. ``parameters`` are assignments such as
     ``{"salun.epochs": 5}``. ``experiment`` is a file or a mapping with the same choices; what is passed besides wins.
-    Records of broken plugins have status ``failed``.
+    Records of broken plugins have status ``failed``. Each problem, also one of the log or a plot, is a warning.
 
     Raises:
         UnlearnBenchError: what was asked for is not possible; the message says why and what to do.
@@ -158,4 +159,6 @@ def run(
         download=download,
         tracking=tracking,
     )
+    for problem in outcome.problems:
+        warnings.warn(str(problem), RuntimeWarning, stacklevel=2)
     return outcome.records

@@ -23,12 +23,19 @@ class Accuracy(Component[NoParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         for split in evidence.splits:
-            view = evidence.view(split)
-            metrics = evidence.task.metrics(evidence.outputs(split), evidence.y(split), view.outputs)
+            view, outputs = evidence.view(split), evidence.outputs(split)
+            metrics = evidence.task.metrics(outputs, evidence.y(split), view.outputs)
+            status = _status(outputs)
             better = _BETTER.get(split, "gold")
             for m in metrics:
                 direction: Better = "lower" if m.name == "loss" and better == "higher" else better
-                yield Reading(m.name, m.value, m.n, better=direction, split=split, at=m.at)
+                value = m.value if status == "ok" else None
+                yield Reading(m.name, value, m.n, better=direction, split=split, at=m.at, status=status)
+
+
+def _status(*outputs: Tensor) -> str:
+    """An argmax over NaN is a class like any other, so counts over such outputs mean nothing."""
+    return "ok" if all(bool(o.isfinite().all()) for o in outputs) else "non-finite"
 
 
 class UaRaTaMia(Component[MembershipParams]):
@@ -41,11 +48,12 @@ class UaRaTaMia(Component[MembershipParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         for name, split in (("UA", "forget"), ("RA", "retain"), ("TA", "test")):
-            y = evidence.y(split)
-            right = int((evidence.outputs(split).argmax(1) == y).sum())
-            share = 100 * right / len(y) if len(y) else None
+            y, outputs = evidence.y(split), evidence.outputs(split)
+            status = _status(outputs) if len(y) else "empty split"
+            right = int((outputs.argmax(1) == y).sum()) if len(y) else 0
+            share = 100 * right / len(y) if status == "ok" else None
             value = 100 - share if share is not None and name == "UA" else share
-            yield Reading(name, value, len(y), unit="%")
+            yield Reading(name, value, len(y), unit="%", status=status)
         yield self._efficacy(evidence)
 
     def _efficacy(self, evidence: Evidence) -> Reading:
@@ -53,6 +61,9 @@ class UaRaTaMia(Component[MembershipParams]):
         n = min(len(confidence["retain"]), len(confidence["test"]), self.p.limit or len(confidence["test"]))
         if not n or not len(confidence["forget"]):
             return Reading("MIA", None, 0, unit="%", status="empty split")
+        status = _status(*(torch.from_numpy(values) for values in confidence.values()))
+        if status != "ok":
+            return Reading("MIA", None, len(confidence["forget"]), unit="%", status=status)
         if not all(np.isfinite(values).all() for values in confidence.values()):
             return Reading("MIA", None, 0, unit="%", status="non-finite")
         rng = evidence.rng("members")

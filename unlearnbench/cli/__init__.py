@@ -98,19 +98,24 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as problem:
         command = problem.ctx.command_path if isinstance(problem, click.UsageError) and problem.ctx else "unlearnbench"
         return _fail(f"[usage] {command}: {problem.format_message()}; see `{command} --help`", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        if isinstance(stopped.__cause__, EOFError):  # click takes it for the end of a person's input
+            return _internal(stopped.__cause__)
         return _fail("[interrupted] stopped; finished stages are kept and the same command goes on from here", 6)
     except (SystemExit, BrokenPipeError):
         # click itself ends with 1 when the reader goes away, which here would say that a check failed.
         return _reader_left()
     except Exception as problem:
-        if os.environ.get("UNLEARNBENCH_TRACEBACK"):
-            raise
-        text = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
-        return _fail(f"[internal] {text}; this is a bug: set UNLEARNBENCH_TRACEBACK=1 and report what it prints", 1)
+        return _internal(problem)
 
 
-def trace(problem: UnlearnBenchError) -> None:
+def _internal(problem: BaseException) -> int:
+    trace(problem)
+    text = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+    return _fail(f"[internal] {text}; this is a bug: set UNLEARNBENCH_TRACEBACK=1 and report what it prints", 1)
+
+
+def trace(problem: BaseException) -> None:
     """Print where an error comes from, if asked to: whoever writes a plugin needs more than its last line."""
     if os.environ.get("UNLEARNBENCH_TRACEBACK"):
         import traceback
