@@ -125,6 +125,7 @@ def _spec(unlearner: Any, seeds: tuple[int, int, int], scenario: str | None, req
         "measures": [{"name": "accuracy", "params": {}}, {"name": "run-cost", "params": {}}],
         "seeds": dict(zip(("train", "unlearn", "measure"), seeds, strict=True)),
         "device": "cpu",
+        "threads": 1,
         "subset": None,
     }
 

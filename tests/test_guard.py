@@ -118,7 +118,9 @@ def test_an_import_may_change_state_but_it_is_put_back(what: str) -> None:
 
 def test_runs_are_deterministic_and_the_flags_come_back() -> None:
     before = state()
-    with deterministic():
+    threads = torch.get_num_threads() + 1
+    with deterministic(threads):
+        assert torch.get_num_threads() == threads
         assert torch.get_deterministic_debug_mode() == 1
         assert not torch.backends.cudnn.benchmark
     assert state() == before

@@ -186,6 +186,7 @@ def test_everything_but_names_is_part_of_a_specs_id() -> None:
         "other draw": replace(base, subset=Subset(0.5, 1)),
         "complement": replace(base, subset=Subset(0.5, 0, complement=True)),
         "device": replace(base, device="cuda"),
+        "threads": replace(base, threads=2),
         "task": replace(base, task="multi-label"),
         "checkpoint": replace(base, checkpoint={"name": "a", "sha256": "0" * 64}),
         "other checkpoint": replace(base, checkpoint={"name": "a", "sha256": "1" * 64}),
@@ -205,6 +206,7 @@ def test_runs_that_share_data_and_requests_share_a_scene() -> None:
         replace(base, unlearner=Choice("retrain")),
         replace(base, recipe=replace(base.recipe, lr=0.5)),
         replace(base, measures=()),
+        replace(base, threads=2),
         replace(base, checkpoint={"name": "a", "sha256": "0" * 64}),
     ):
         assert same.scene_key == base.scene_key

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from unlearnbench import run
 from unlearnbench.api import Interrupted, UsageError
@@ -141,3 +142,20 @@ def test_in_python_what_fails_beside_a_record_is_a_warning(
     with pytest.warns(RuntimeWarning, match="tracking-failed"):
         (record,) = run("identity", dataset="wine", model="logistic", out=tmp_path, store=store, tracking=True)
     assert record.status == "complete"
+
+
+def test_the_number_of_threads_comes_from_the_spec_and_not_from_the_machine(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    digests = set()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            (record,) = run("identity", parameters={"recipe.epochs": 1}, out=tmp_path / str(threads))
+            assert torch.get_num_threads() == threads
+            assert record.document["environment"]["threads"] == record.document["spec"]["threads"] == 1
+            digests.add(record.document["digest"])
+    finally:
+        torch.set_num_threads(before)
+    assert len(digests) == 1
+    (record,) = run("identity", parameters={"recipe.epochs": 1}, threads=2, out=tmp_path / "two")
+    assert record.document["environment"]["threads"] == 2

@@ -191,6 +191,7 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
                     validation=experiment.get("validation", scene.get("validation", 0.0)),
                     checkpoint=_checkpoint(experiment.get("checkpoint"), base),
                     device=experiment.get("device", "cpu"),
+                    threads=experiment.get("threads", 1),
                 )
             )
     return specs

@@ -36,23 +36,27 @@ _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 
 @contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """torch's deterministic algorithms for the duration of a run, flags restored afterwards.
+def deterministic(threads: int) -> Iterator[None]:
+    """torch's deterministic algorithms and a fixed number of threads for the duration of a run, restored afterwards.
 
-    Set through the debug mode: ``use_deterministic_algorithms`` imports torch's compiler, which takes seconds. Fresh
-    memory is not filled with NaN first, as torch would by default: it costs a percent or two of small networks' time.
+    The number of threads decides the order in which sums are taken, and so the last bits of every result. The
+    algorithms are set through the debug mode: ``use_deterministic_algorithms`` imports torch's compiler, which takes
+    seconds. Fresh memory is not filled with NaN first, as torch would by default: it costs a percent or two of small
+    networks' time.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    mode = torch.get_deterministic_debug_mode()
+    mode, before = torch.get_deterministic_debug_mode(), torch.get_num_threads()
     benchmark = torch.backends.cudnn.benchmark
     memory: Any = torch.utils.deterministic  # a property that torch's type hints do not know
     fill = memory.fill_uninitialized_memory
+    torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
     memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
+        torch.set_num_threads(before)
         torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = fill

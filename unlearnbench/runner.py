@@ -80,18 +80,18 @@ def execute(
     )
     for spec in specs:
         stages.check(spec)
-    with deterministic():
-        for spec in specs:
-            try:
+    for spec in specs:
+        try:
+            with deterministic(spec.threads):
                 record, problem = run_one(spec, stages, out, outcome.invocation)
-            except KeyboardInterrupt:
-                done = f"{len(outcome.records)} of {len(specs)} runs are finished"
-                raise Interrupted("interrupted", done, hint="the same command goes on from here") from None
-            outcome.records.append(record)
-            if problem is not None:
-                outcome.problems.append(problem)
-            if on_record is not None:
-                on_record(record)
+        except KeyboardInterrupt:
+            done = f"{len(outcome.records)} of {len(specs)} runs are finished"
+            raise Interrupted("interrupted", done, hint="the same command goes on from here") from None
+        outcome.records.append(record)
+        if problem is not None:
+            outcome.problems.append(problem)
+        if on_record is not None:
+            on_record(record)
     return outcome
 
 

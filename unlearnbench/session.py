@@ -106,6 +106,7 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
     device: str | None = None,
+    threads: int | None = None,
     out: str | Path = "runs",
     store: str | Path | None = None,
     budget_s: float | None = None,
@@ -140,6 +141,7 @@ def run(
         "seeds": [seed] if isinstance(seed, int) else seed,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "device": device,
+        "threads": threads,
     }
     if forget is not None:
         document.pop("requests", None)

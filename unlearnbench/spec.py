@@ -71,6 +71,7 @@ class RunSpec:
     validation: float = 0.0
     checkpoint: Mapping[str, str] | None = None
     device: str = "cpu"
+    threads: int = 1
     subset: Subset | None = None
     scenario: str | None = None
 
@@ -89,6 +90,7 @@ class RunSpec:
             "measures": [measure.to_json() for measure in self.measures],
             "seeds": vars(self.seeds).copy(),
             "device": self.device,
+            "threads": self.threads,
             "subset": vars(self.subset).copy() if self.subset else None,
         }
 
@@ -108,6 +110,7 @@ class RunSpec:
             validation=document["validation"],
             checkpoint=document["checkpoint"],
             device=document["device"],
+            threads=document["threads"],
             subset=Subset(**document["subset"]) if document["subset"] else None,
             scenario=document["scenario"],
         )

@@ -151,6 +151,7 @@ class Stages:
             "seed": seed,
             "torch": torch.__version__,
             "device": scene.device.type,
+            "threads": spec.threads,
             "results": RESULTS_VERSION,
         }
 

@@ -69,6 +69,9 @@ MAX_SEEDS = 10_000
     type=click.Path(path_type=Path),
     help="Weights of your own original (.safetensors or a state_dict file).",
 )
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads on the CPU; results depend on it. [default: 1]"
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps", "auto"]), help="Device. [default: cpu]")
 @click.option(
     "--budget",
@@ -98,6 +101,7 @@ def run_command(
     settings: tuple[str, ...],
     validation: float | None,
     checkpoint: Path | None,
+    threads: int | None,
     device: str | None,
     budget: float | None,
     out: Path,
@@ -125,7 +129,7 @@ def run_command(
         checkpoint = base / document["checkpoint"]
     flags = {
         "unlearners": list(unlearners), "scenario": scenario, "dataset": dataset, "model": model,
-        "measures": list(measures), "validation": validation, "device": device,
+        "measures": list(measures), "validation": validation, "device": device, "threads": threads,
         "checkpoint": str(checkpoint) if checkpoint else None, "seeds": _seeds(seed, seeds), "forget": _forget(forget),
     }  # fmt: skip
     document.update({key: value for key, value in flags.items() if value not in (None, [])})
