@@ -42,12 +42,12 @@ SEED = 0
 Weights = dict[str, bytes]
 
 
-# -- the script that one would write without the host --------------------------------------------------------------------
+# -- the script that one would write without the host ------------------------------------------------------------------
 
 
 def bare(forget: Tensor) -> Weights:
     """Everything by hand; ``forget`` holds the positions of the forget set among the training rows."""
-    x, y, x_test, y_test = digits()
+    x, y, x_test, _ = digits()
     retained = torch.ones(len(y), dtype=torch.bool)
     retained[forget] = False
     retain = retained.nonzero()[:, 0]
@@ -63,6 +63,7 @@ def bare(forget: Tensor) -> Weights:
 
 
 def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs and labels of the training and the test rows."""
     bunch = load_digits()
     rows = np.arange(len(bunch.target))
     train, test = train_test_split(rows, test_size=0.2, random_state=0, stratify=bunch.target)
@@ -79,6 +80,7 @@ def stream(purpose: str) -> Generator:
 
 
 def network() -> nn.Module:
+    """The CNN of the scenario, with the initial weights that the host draws."""
     torch.manual_seed(int(torch.randint(2**62, (1,), generator=stream("train/init/net"))))
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -88,6 +90,7 @@ def network() -> nn.Module:
 
 
 def trained(x: Tensor, y: Tensor, rows: Tensor) -> nn.Module:
+    """Train a new network on some rows by the recipe of the scenario."""
     model, order = network(), stream("train/order")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     torch.manual_seed(int(torch.randint(2**62, (1,), generator=order)))
@@ -102,6 +105,7 @@ def trained(x: Tensor, y: Tensor, rows: Tensor) -> nn.Module:
 
 
 def salun(model: nn.Module, x: Tensor, y: Tensor, forget: Tensor, retain: Tensor) -> nn.Module:
+    """SalUn: the salient half of the weights is trained on wrong labels for the forget set, and on the retain set."""
     model.eval()
     parameters = list(model.parameters())
     saliency = [torch.zeros_like(p) for p in parameters]
@@ -138,11 +142,12 @@ def salun(model: nn.Module, x: Tensor, y: Tensor, forget: Tensor, retain: Tensor
 
 @torch.no_grad()
 def predicted(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits of all rows in evaluation mode."""
     model.eval()
     return torch.cat([model(rows) for rows in x.split(1024)])
 
 
-# -- the same through the host -------------------------------------------------------------------------------------------
+# -- the same through the host -----------------------------------------------------------------------------------------
 
 
 def resolved() -> tuple[RunSpec, Tensor]:
@@ -167,13 +172,15 @@ def hosted(spec: RunSpec) -> Weights:
 
 
 def bits(state: dict[str, Tensor]) -> bytes:
+    """All weights as bytes, in the order of their names."""
     return b"".join(state[name].numpy().tobytes() for name in sorted(state))
 
 
-# -- the comparison ------------------------------------------------------------------------------------------------------
+# -- the comparison ----------------------------------------------------------------------------------------------------
 
 
 def clocked(call: Callable[[], Weights]) -> tuple[float, Weights]:
+    """CPU seconds that a call took, and what it returned."""
     gc.collect()
     start = process_time()
     found = call()

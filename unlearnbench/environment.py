@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return found
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

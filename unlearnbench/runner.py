@@ -217,16 +217,15 @@ def _predictions(spec: RunSpec, stages: Stages) -> dict[str, Any]:
     """Outputs of every subject on every split after the last request, with ids and annotations."""
     scene = stages.scene(spec)
     step = len(spec.requests) - 1
+    measured = scene.parts[step].measured
+    selections = {split: measured[split] for split in RUN_SPLITS if len(measured[split])}
     arrays: dict[str, Any] = {}
-    for split in RUN_SPLITS:
-        selection = scene.parts[step].measured[split]
-        if not len(selection):
-            continue
+    for split, selection in selections.items():
         arrays[f"{split}/ids"] = selection.view(split).ids.numpy()
         arrays[f"{split}/y"] = selection.data.y[selection.index].cpu().numpy()
-        for subject in SUBJECTS:
-            outputs = stages.outputs(entry_of(stages, spec, subject, step), selection, scene)
-            arrays[f"{split}/{subject}"] = outputs.numpy()
+    for subject in SUBJECTS:
+        outputs = stages.outputs_of_splits(entry_of(stages, spec, subject, step), list(selections.values()), scene)
+        arrays.update({f"{split}/{subject}": out.numpy() for split, out in zip(selections, outputs, strict=True)})
     return arrays
 
 

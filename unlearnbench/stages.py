@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Stages:
     _scenes: dict[str, Scene] = field(default_factory=dict)
     _data: dict[str, Any] = field(default_factory=dict)
     _entries: LRUCache[str, Entry] = field(default_factory=lambda: LRUCache(ENTRIES_IN_MEMORY))
-    _outputs: LRUCache[tuple[str, str], Tensor] = field(default_factory=lambda: LRUCache(OUTPUTS_IN_MEMORY))
+    _outputs: LRUCache[tuple[str, str, str], Tensor] = field(default_factory=lambda: LRUCache(OUTPUTS_IN_MEMORY))
     _places: dict[tuple[str, str, int], str] = field(default_factory=dict)
 
     def check(self, spec: RunSpec) -> None:
@@ -132,14 +132,24 @@ class Stages:
 
     def outputs(self, entry: Entry, selection: Selection, scene: Scene) -> Tensor:
         """Outputs of a model for the rows of a split, on the CPU: one pass per model and split, a copy each time."""
-        view = selection.view("measured")
-        key = (entry.weights_sha256, view.digest())
-        found = self._outputs.get(key)
-        if found is None:
-            model = self.network(entry, scene.device)
-            with guarded("model", scene.shared):
-                found = self._outputs[key] = predict(model, scene.task, view).float().cpu()
-        return found.clone()
+        return self.outputs_of_splits(entry, [selection], scene)[0]
+
+    def outputs_of_splits(self, entry: Entry, selections: Sequence[Selection], scene: Scene) -> list[Tensor]:
+        """The same for several splits, from one restored model."""
+        model: nn.Module | None = None
+        ref = digest(entry.ref.to_json()) if entry.ref else ""
+        outputs = []
+        for selection in selections:
+            view = selection.view("measured")
+            key = (entry.weights_sha256, ref, view.digest())
+            found = self._outputs.get(key)
+            if found is None:
+                if model is None:
+                    model = self.network(entry, scene.device)
+                with guarded("model", scene.shared):
+                    found = self._outputs[key] = predict(model, scene.task, view).float().cpu()
+            outputs.append(found.clone())
+        return outputs
 
     # -- training -----------------------------------------------------------------------------------------------------
 

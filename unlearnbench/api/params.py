@@ -17,6 +17,7 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 Phase = Literal["train", "prepare", "unlearn"]
@@ -83,7 +84,12 @@ def param_fields(params: type[Any]) -> tuple[ParamField, ...]:
     """
     if not (dataclasses.is_dataclass(params) and isinstance(params, type)):
         raise TypeError(f"{params!r} is not a dataclass")
-    if not params.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    return _fields(params)
+
+
+@cache  # resolving type hints takes most of the time of resolving parameters
+def _fields(params: type[Any]) -> tuple[ParamField, ...]:
+    if not params.__dataclass_params__.frozen:
         raise TypeError(f"{params.__qualname__} must be a frozen dataclass")
     hints = typing.get_type_hints(params, include_extras=True)
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 Mask = Mapping[str, Tensor]
 """Boolean tensor per parameter name; true where the weight may change."""
+
+_WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @contextmanager
@@ -30,29 +33,53 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
     unknown = sorted(set(mask) - set(named))
     if unknown:
         raise ValueError(f"mask names parameters that the model does not have: {unknown}")
-    frozen = {named[name]: ~keep.to(named[name].device) for name, keep in mask.items() if not bool(keep.all())}
-    kept = {parameter: parameter.detach().clone() for parameter in frozen}
-    # Factors of 0 and 1: a product is several times faster than filling under a boolean mask.
-    free = {parameter: (~hold).to(parameter.dtype) for parameter, hold in frozen.items()}
+    held = {named[name]: _Held.of(named[name], keep) for name, keep in mask.items() if not bool(keep.all())}
 
-    @torch.no_grad()
     def restore(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                hold = frozen.get(parameter)
+                hold = held.get(parameter)
                 if hold is not None:
-                    torch.where(hold, kept[parameter], parameter, out=parameter)
+                    hold.restore(parameter)
                     for value in optimizer.state[parameter].values():
                         if isinstance(value, Tensor) and value.shape == parameter.shape:
-                            value.mul_(free[parameter])
+                            value.mul_(hold.factor)
 
-    handles = [p.register_hook(lambda grad, factor=factor: grad * factor) for p, factor in free.items()]
+    handles = [p.register_hook(lambda grad, factor=hold.factor: grad * factor) for p, hold in held.items()]
     handles.append(register_optimizer_step_post_hook(restore))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        with torch.no_grad():
-            for parameter, hold in frozen.items():
-                torch.where(hold, kept[parameter], parameter, out=parameter)
+        for parameter, hold in held.items():
+            hold.restore(parameter)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """How one parameter is held: masked entries are put back by bit operations, exact for every value.
+
+    Bit operations and products over whole tensors take a fraction of the time of choosing under a boolean mask.
+    """
+
+    factor: Tensor
+    """1 at free entries, 0 at masked ones."""
+    free: Tensor
+    """All bits set at free entries, none at masked ones."""
+    kept: Tensor
+    """The bits of the masked entries, 0 at free ones."""
+
+    @classmethod
+    def of(cls, parameter: Tensor, keep: Tensor) -> _Held:
+        keep, bits = keep.to(parameter.device), _bits(parameter)
+        free = -keep.to(bits.dtype)
+        return cls(keep.to(parameter.dtype), free, bits & ~free)
+
+    def restore(self, parameter: Tensor) -> None:
+        _bits(parameter).bitwise_and_(self.free).bitwise_or_(self.kept)
+
+
+def _bits(parameter: Tensor) -> Tensor:
+    """The same memory as whole numbers."""
+    return parameter.detach().view(_WHOLE[parameter.element_size()])
