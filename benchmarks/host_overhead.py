@@ -4,7 +4,7 @@ The work is the scenario digits-cnn-random10/v1 with SalUn: train the original a
 all three models on the forget, retain and test rows. ``bare`` is what a researcher writes by hand: it uses nothing of
 ours, keeps no store and writes no record. Both sides must reach the same weights bit for bit, or the comparison stops.
 
-    python benchmarks/host_overhead.py [--pairs 7]
+    python benchmarks/host_overhead.py [--pairs 9]
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Generator, Tensor, nn
 
 from unlearnbench.config import resolve_experiment
+from unlearnbench.record import Record
 from unlearnbench.registry import registry
 from unlearnbench.runner import execute
 from unlearnbench.scenes import load_dataset, make_scene
@@ -39,13 +42,14 @@ SCENARIO = "digits-cnn-random10/v1"
 TARGET = 1.05
 SEED = 0
 
+Models = dict[str, nn.Module]
 Weights = dict[str, bytes]
 
 
 # -- the script that one would write without the host ------------------------------------------------------------------
 
 
-def bare(forget: Tensor) -> Weights:
+def bare(forget: Tensor) -> Models:
     """Everything by hand; ``forget`` holds the positions of the forget set among the training rows."""
     x, y, x_test, _ = digits()
     retained = torch.ones(len(y), dtype=torch.bool)
@@ -59,7 +63,7 @@ def bare(forget: Tensor) -> Weights:
         predicted(model, x[forget])
         predicted(model, x[retain])
         predicted(model, x_test)
-    return {name: bits(model.state_dict()) for name, model in models.items()}
+    return models
 
 
 def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -159,16 +163,16 @@ def resolved() -> tuple[RunSpec, Tensor]:
     return replace(spec, measures=()), scene.parts[0].forget.index
 
 
-def hosted(spec: RunSpec) -> Weights:
-    """From a spec to a record in fresh folders."""
-    from safetensors.torch import load_file
+def hosted(spec: RunSpec, out: Path) -> Record:
+    """From a spec to a record in a fresh folder."""
+    return execute([spec], out=out).records[0]
 
-    with tempfile.TemporaryDirectory() as folder:
-        (record,) = execute([spec], out=Path(folder)).records
-        found = record.document["models"]
-        entries = {path.name: path for path in Path(folder, "store").glob("*/*/*")}
-        weights = {name: load_file(entries[found[name][0]["key"]] / "model.safetensors") for name in found}
-    return {name: bits(state) for name, state in weights.items()}
+
+def stored(record: Record, out: Path) -> Weights:
+    """The weights of a record's models, out of the store."""
+    entries = {path.name: path for path in (out / "store").glob("*/*/*")}
+    keys = {name: found[0]["key"] for name, found in record.document["models"].items()}
+    return {name: bits(load_file(entries[key] / "model.safetensors")) for name, key in keys.items()}
 
 
 def bits(state: dict[str, Tensor]) -> bytes:
@@ -179,34 +183,42 @@ def bits(state: dict[str, Tensor]) -> bytes:
 # -- the comparison ----------------------------------------------------------------------------------------------------
 
 
-def clocked(call: Callable[[], Weights]) -> tuple[float, Weights]:
-    """CPU seconds that a call took, and what it returned."""
+def seconds(call: Callable[[], object]) -> float:
+    """CPU seconds that a call takes."""
     gc.collect()
     start = process_time()
-    found = call()
-    return process_time() - start, found
+    call()
+    return process_time() - start
+
+
+def compare(spec: RunSpec, forget: Tensor, out: Path) -> None:
+    """Warm up, and make sure that both sides do the same work."""
+    by_hand = {name: bits(model.state_dict()) for name, model in bare(forget).items()}
+    by_host = stored(hosted(spec, out), out)
+    differ = [name for name in by_hand if by_hand[name] != by_host[name]]
+    if differ:
+        sys.exit(f"not the same work: the weights of {', '.join(differ)} differ")
 
 
 def main() -> int:
     """Print the ratio of every pair and their median; 1 when the median is above the target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of runs, at least 5 (default: 7)")
+    parser.add_argument("--pairs", type=int, default=9, help="pairs of runs, at least 5 (default: 9)")
     pairs = max(5, parser.parse_args().pairs)
     torch.set_num_threads(1)
     spec, forget = resolved()
-    sides: dict[str, Callable[[], Weights]] = {"bare": lambda: bare(forget), "host": lambda: hosted(spec)}
-    reached = {name: clocked(side)[1] for name, side in sides.items()}
-    if reached["bare"] != reached["host"]:
-        differ = [name for name in reached["bare"] if reached["bare"][name] != reached["host"][name]]
-        sys.exit(f"not the same work: the weights of {', '.join(differ)} differ")
-    print(f"{SCENARIO} with salun, one thread, torch {torch.__version__}, python {platform.python_version()}")
-    print("same weights on both sides: original, gold, unlearned")
     ratios = []
-    for pair in range(pairs):
-        order = ("bare", "host") if pair % 2 == 0 else ("host", "bare")
-        spent = {name: clocked(sides[name])[0] for name in order}
-        ratios.append(spent["host"] / spent["bare"])
-        print(f"pair {pair + 1}: bare {spent['bare']:.3f} s, host {spent['host']:.3f} s, ratio {ratios[-1]:.3f}")
+    with tempfile.TemporaryDirectory() as folder:
+        compare(spec, forget, Path(folder, "warm-up"))
+        print(f"{SCENARIO} with salun, one thread, torch {torch.__version__}, python {platform.python_version()}")
+        print("same weights on both sides: original, gold, unlearned")
+        for pair in range(pairs):
+            out = Path(folder, str(pair))
+            sides = {"bare": partial(bare, forget), "host": partial(hosted, spec, out)}
+            order = ("bare", "host") if pair % 2 == 0 else ("host", "bare")
+            spent = {name: seconds(sides[name]) for name in order}
+            ratios.append(spent["host"] / spent["bare"])
+            print(f"pair {pair + 1}: bare {spent['bare']:.3f} s, host {spent['host']:.3f} s, ratio {ratios[-1]:.3f}")
     median = statistics.median(ratios)
     print(f"median of {pairs} CPU-time ratios: {median:.3f} (target: at most {TARGET})")
     return int(median > TARGET)

@@ -21,7 +21,7 @@ PLUGINS = Path(__file__).parent / "fixtures" / "plugins"
 def _clean_environment() -> Iterator[None]:
     """A developer's own allow-list or tracking server must not change what the tests see."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("UNLEARNBENCH_PLUGINS", "UNLEARNBENCH_TRACEBACK", "MLFLOW_TRACKING_URI"):
+        for name in ("UNLEARNBENCH_PLUGINS", "UNLEARNBENCH_TRACEBACK", "MLFLOW_TRACKING_URI", "COLUMNS"):
             if name in os.environ:
                 patch.delenv(name)
         yield

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -30,7 +29,7 @@ FIVE_SEEDS = [argument for seed in SEEDS for argument in ("--seed", str(seed))]
 FASHION = (
     "--dataset", "fashion-mnist", "--set", "fashion-mnist.rows=10000", "--model", "cnn",
     "--set", "recipe.optimizer=adam", "--set", "recipe.lr=0.001", "--set", "recipe.weight_decay=0.0",
-    "--set", "recipe.batch_size=128", "--set", "recipe.epochs=3",
+    "--set", "recipe.batch_size=128", "--set", "recipe.epochs=2",
     "--unlearner", "salun", "--unlearner", "finetune", "--set", "salun.epochs=1", "--set", "finetune.epochs=1",
 )  # fmt: skip
 
@@ -135,22 +134,21 @@ def test_location_gold_is_as_near_to_another_gold_as_chance_allows(location: Sce
 # -- Fashion-MNIST -----------------------------------------------------------------------------------------------------
 
 
-def fashion(out: Path, *requests: str) -> tuple[list[dict[str, Any]], float]:
-    """The records of one call in a process of its own, and how long it took."""
+def fashion(out: Path, *requests: str) -> list[dict[str, Any]]:
+    """The records of one call in a process of its own."""
     forget = [argument for request in requests for argument in ("--forget", request)]
-    start = time.perf_counter()
     done = subprocess.run(
         [*COMMAND, "run", *FASHION, *forget, "--seed", "0", "--out", str(out), "--json"],
         env=environment(), cwd=out.parent, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), time.perf_counter() - start
+    documents: list[dict[str, Any]] = json.loads(done.stdout)
+    return documents
 
 
 @needs_data
-def test_fashion_mnist_takes_less_than_two_minutes(folder: Path) -> None:
-    documents, seconds = fashion(folder / "fashion", "class=Dress", "random=0.1")  # Dress is class 3
-    assert seconds < 120
+def test_fashion_mnist_forgets_a_class_and_random_rows(folder: Path) -> None:
+    documents = fashion(folder / "fashion", "class=3", "random=0.1")
     assert [(d["status"], d["spec"]["unlearner"]["name"], d["requests"][0]["kind"]) for d in documents] == [
         ("complete", unlearner, kind) for kind in ("class", "samples") for unlearner in ("salun", "finetune")
     ]
@@ -163,17 +161,9 @@ def test_fashion_mnist_takes_less_than_two_minutes(folder: Path) -> None:
             assert readings["unlearned", "accuracy.forget"] < 0.5 < readings["original", "accuracy.forget"]
 
 
-@needs_data
-@pytest.mark.xfail(strict=True, reason="a class is named as the data set names it, and Fashion-MNIST has no class '3'")
-def test_fashion_mnist_takes_the_position_of_a_class(folder: Path) -> None:
-    done = call("run", *FASHION, "--forget", "class=3", "--out", folder / "position", "--dry-run")
-    assert done.rc == 0
-    fashion(folder / "position", "class=3")
-
-
 # -- the same again ----------------------------------------------------------------------------------------------------
 
-STABLE = ("data", "requests", "models", "controls", "predictions", "measures", "digest", "spec_id")
+STABLE = ("data", "requests", "models", "predictions", "measures", "digest", "spec_id")
 
 
 def fresh(out: Path, *more: str) -> Record:
@@ -192,9 +182,10 @@ def assert_same(one: Record, other: Record) -> None:
         assert one.document[part] == other.document[part], part
     timed = {m["name"] for m in one.document["measures"] if m["timed"]}
     assert timed == {"run-cost"}
-    kept = [[r for r in record.readings if r["measure"] not in timed] for record in (one, other)]
-    assert len(kept[0]) > 50
-    assert kept[0] == kept[1]
+    for part in ("readings", "controls"):
+        kept = [[r for r in record.document[part] if r["measure"] not in timed] for record in (one, other)]
+        assert len(kept[0]) > 10
+        assert kept[0] == kept[1]
     assert (one.folder / PREDICTIONS).read_bytes() == (other.folder / PREDICTIONS).read_bytes()
 
 
@@ -257,7 +248,7 @@ def test_every_record_that_was_written_here_is_valid(
 ) -> None:
     if os.environ.get("UNLEARNBENCH_DATA"):
         request.getfixturevalue("location")
-    written = sorted(folder.rglob("record.json"))
+    written = sorted(folder.glob("*/*/record.json"))
     assert len(written) >= len(digits.records)
     done = call("validate", folder, "--json")
     assert done.rc == 0

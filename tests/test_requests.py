@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,18 @@ def test_a_class_is_forgotten_whole_and_its_test_rows_are_held_out() -> None:
 def test_a_class_is_named_as_the_data_names_it() -> None:
     splits = table([0, 1, 2, 1])
     assert forgotten(solve({"kind": "class", "classes": ["b"]}, splits)) == [101, 103]
-    assert refusal({"kind": "class", "classes": ["1"]}, splits).startswith("[unknown-class] $.request: no class '1'; ")
+    for name in ("e", "-1", "1.0", "4"):
+        assert refusal({"kind": "class", "classes": [name]}, splits).startswith("[unknown-class] $.request: no class ")
+
+
+def test_a_class_may_be_given_by_its_position_where_no_name_is_a_number() -> None:
+    splits = table([0, 1, 2, 1])
+    by_position, by_name = ({"kind": "class", "classes": [c]} for c in ("1", "b"))
+    assert forgotten(solve(by_position, splits)) == forgotten(solve(by_name, splits)) == [101, 103]
+    assert solve(by_position, splits).request.digest == solve(by_name, splits).request.digest
+    numbered = replace(splits, train=replace(splits.train, outputs=("7", "8", "9", "10")))
+    assert forgotten(solve({"kind": "class", "classes": ["8"]}, numbered)) == [101, 103]
+    assert refusal({"kind": "class", "classes": ["1"]}, numbered).startswith("[unknown-class] $.request: no class '1'")
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ class Clock:
 
 
 class _PeakMemory(threading.Thread):
-    """Samples the resident memory of the process every 50 ms; ``stop`` gives the peak above the start in MiB.
+    """Samples the resident memory of the process ten times a second; ``stop`` gives the peak above the start in MiB.
 
     More often would cost the phase percents of its time: each sample takes the interpreter's lock from it.
     """
@@ -212,7 +212,7 @@ class _PeakMemory(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        while not self._done.wait(0.05):
+        while not self._done.wait(0.1):
             self._peak = max(self._peak, self._process.memory_info().rss)
 
     def stop(self) -> float:

@@ -117,14 +117,16 @@ def _choose(
 
 
 def output_position(name: str, outputs: tuple[str, ...], word: str) -> int:
-    """Position of a class or target given by name.
+    """Position of a class or target given by name, or by its position where no name is a number.
 
     Raises:
-        UsageError: no such name.
+        UsageError: no such name or position.
     """
-    if name not in outputs:
-        raise unknown(word, name, outputs, where="$.request")
-    return outputs.index(name)
+    if name in outputs:
+        return outputs.index(name)
+    if name.isdecimal() and int(name) < len(outputs) and not any(known.isdecimal() for known in outputs):
+        return int(name)
+    raise unknown(word, name, outputs, where="$.request")
 
 
 def _group_codes(description: Mapping[str, Any], data: Data) -> Tensor:

@@ -36,14 +36,11 @@ def masked(model: nn.Module, mask: Mask | None) -> Iterator[None]:
     held = {named[name]: _Held.of(named[name], keep) for name, keep in mask.items() if not bool(keep.all())}
 
     def restore(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                hold = held.get(parameter)
-                if hold is not None:
-                    hold.restore(parameter)
-                    for value in optimizer.state[parameter].values():
-                        if isinstance(value, Tensor) and value.shape == parameter.shape:
-                            value.mul_(hold.factor)
+        for parameter, hold in held.items():
+            hold.restore(parameter)
+            for value in optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor) and value.shape == hold.factor.shape:
+                    value.mul_(hold.factor)
 
     handles = [p.register_hook(lambda grad, factor=hold.factor: grad * factor) for p, hold in held.items()]
     handles.append(register_optimizer_step_post_hook(restore))
