@@ -18,6 +18,11 @@ from unlearnbench.levels import LEVELS
 from unlearnbench.registry import registry
 from unlearnbench.schemas import BASE, MAX_BYTES, MAX_DEPTH, load_json, schema, schema_names, validate
 
+CLASSES = (
+    "Classes whose rows are forgotten, at least one: "
+    "names, or positions counted from 0 where no class is named by a number."
+)
+
 NAMES = ["component", "experiment", "request", "run-record", "run-spec", "scenario"]
 RESOURCES = Registry().with_resources((schema(n)["$id"], Resource.from_contents(schema(n))) for n in NAMES)
 
@@ -233,12 +238,11 @@ BAD_REQUESTS = [
      "available: classes, kind"),
     (
         {"kind": "class", "classes": "3"},
-        "[bad-value] $.classes: '3' is not of type 'array'; "
-        "Names of the classes whose rows are forgotten, at least one.",
+        f"[bad-value] $.classes: '3' is not of type 'array'; {CLASSES}",
     ),
     (
         {"kind": "class", "classes": []},
-        "[bad-value] $.classes: [] should be non-empty; Names of the classes whose rows are forgotten, at least one.",
+        f"[bad-value] $.classes: [] should be non-empty; {CLASSES}",
     ),
     ({"kind": "class"}, "[bad-value] $: 'classes' is a required property; All rows of some classes."),
     (
