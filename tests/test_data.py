@@ -133,6 +133,20 @@ def test_the_same_generator_gives_a_new_order_each_time() -> None:
     assert (order(again), order(again)) == (first, second)
 
 
+@pytest.mark.parametrize("most", [1, 20, 100])
+def test_the_blocks_in_which_rows_are_gathered_show_nowhere(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    whole = [batch.x.clone() for batch in view().batches(3, generator(0))]
+    monkeypatch.setattr("unlearnbench.api.runtime.data.BLOCK_BYTES", most)
+    meter = Meter()
+    blocks = view(meter=meter)
+    parts = []
+    for batch in blocks.batches(3, generator(0)):
+        parts.append(batch.x.clone())
+        assert meter.rows[blocks.name] == sum(map(len, parts)), "rows count when they are read, not when gathered"
+    assert [len(part) for part in parts] == [len(part) for part in whole]
+    assert torch.equal(torch.cat(parts), torch.cat(whole))
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_without_rows_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):

@@ -84,11 +84,6 @@ class Data:
             return Batch(self.x, self.y[index], self.ids[index], index, self.edges)
         return Batch(self.x[index], self.y[index], self.ids[index])
 
-    @cached_property
-    def row_bytes(self) -> int:
-        """Memory of one row's input, at least 1."""
-        return max(1, self.x.nbytes // max(1, len(self.x)))
-
     def rows(self, index: Tensor) -> Data:
         """The rows at these positions as data of their own (not for graphs, whose rows need each other)."""
         return replace(
@@ -210,7 +205,8 @@ class View:
         if rng is not None:
             index = index[torch.randperm(len(index), generator=rng).to(index.device)]
         # Rows are gathered in blocks of many batches: indexing once costs less than indexing for every small batch.
-        for block in index.split(size * max(1, BLOCK_BYTES // (size * self._data.row_bytes))) if len(index) else ():
+        batch_bytes = max(1, size * self._data.x.nbytes // max(1, len(self._data)))
+        for block in index.split(size * max(1, BLOCK_BYTES // batch_bytes)) if len(index) else ():
             x, y, ids, *_ = self._data.take(block)
             for part in zip(x.split(size), y.split(size), ids.split(size), strict=True):
                 self._meter.tick(self.name, len(part[0]))
