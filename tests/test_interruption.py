@@ -30,8 +30,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupted(folder: Path, ready: Callable[[], bool], *arguments: str) -> Done:
     """Start a run, wait for a sign of progress and press Ctrl-C."""
+
+    def listen() -> None:
+        # Tests that a shell started in the background ignore Ctrl-C, and so would their children.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     command = subprocess.Popen(
-        [*COMMAND, "run", *arguments],
+        [*COMMAND, "run", *arguments], preexec_fn=listen,
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
