@@ -18,7 +18,7 @@ PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.t
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix docs build smoke constraints clean
+.PHONY: help setup run test check fix docs site build smoke constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ fix: setup ## let ruff format the code and mend what it safely can
 docs: setup ## write the generated reference, and the output that the documents show, anew
 	$(BIN)/python tools/reference.py
 	$(BIN)/python tools/examples.py README.md docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md
+
+site: setup ## build the documentation as a site into build/site
+	$(BIN)/mkdocs build --strict
 
 build: setup ## build every sdist, and every wheel from its sdist, into dist/
 	rm -rf dist

@@ -234,7 +234,7 @@ def test_a_group_is_forgotten_whole(column: str, values: list[Any], rows: list[i
         ),
         (
             {"kind": "group", "column": "site", "values": ["nort"]},
-            "[unknown-group value] $.request.values: no group value 'nort'; did you mean north?",
+            "[unknown-group-value] $.request.values: no group value 'nort'; did you mean north?",
         ),
         (
             {"kind": "group", "column": "person", "values": ["seven"]},

@@ -1,9 +1,14 @@
-"""Writes docs/reference from specs, schemas, docstrings and ``--help``; ``--check`` fails when a page is stale."""
+"""Writes docs/reference and docs/plugins from specs, schemas, docstrings, ``--help`` and the metadata of plugins.
+
+``--check`` changes nothing and fails when a page is stale. Everything that can be looked up has a place to link to: a
+heading, or the anchor ``OWNER.PART`` in a table (``salun.density``, ``unlearnbench-run.--seed``, ``reading.value``).
+"""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import html
 import importlib
 import inspect
 import json
@@ -11,6 +16,7 @@ import os
 import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +24,8 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
+FOLDERS = ("reference", "plugins")
 WIDTH = 100
 
 # Before the host is imported: what else is installed here is no part of the reference.
@@ -27,6 +34,7 @@ os.environ["UNLEARNBENCH_PLUGINS"] = ",".join(
 )
 
 import click  # noqa: E402
+import error_codes  # noqa: E402
 
 from unlearnbench.api import Recipe, UnlearnBenchError  # noqa: E402
 from unlearnbench.api.params import Param, param_fields  # noqa: E402
@@ -37,6 +45,7 @@ from unlearnbench.registry import Component, registry  # noqa: E402
 from unlearnbench.schemas import schema, schema_names  # noqa: E402
 
 KINDS = {"dataset": "Data sets", "model": "Models", "unlearner": "Unlearners", "measure": "Measures"}
+HOST = "unlearnbench"
 MADE = "<!-- Written by tools/reference.py; change the source, not this page. -->"
 
 
@@ -59,6 +68,25 @@ def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def anchored(owner: str, part: str, shown: str | None = None) -> str:
+    """Code that can be linked to, and that links to itself."""
+    place = anchor(owner, part)
+    code = f"`{part if shown is None else shown}`"
+    if "|" in code:  # would end the cell; how it is escaped within backticks is not agreed upon
+        code = f"<code>{html.escape(code.strip('`')).replace('|', '&#124;')}</code>"
+    return f'<a id="{place}" href="#{place}">{code}</a>'
+
+
+def anchor(owner: str, part: str) -> str:
+    """The place of a part in the table of what it belongs to."""
+    return f"{slug(owner)}.{part}"
+
+
+def slug(heading: str) -> str:
+    """The place of a heading on its page."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
 def prose(text: str) -> str:
@@ -90,13 +118,13 @@ def bounds(param: Param) -> str:
     return ", ".join(found)
 
 
-def parameters(params: type[Any], own: Sequence[str] | None = None) -> list[str]:
-    """A table of parameters, or of those named."""
+def parameters(owner: str, params: type[Any], own: Sequence[str] | None = None) -> list[str]:
+    """A table of the parameters of a component, or of those named."""
     fields = [field for field in param_fields(params) if own is None or field.name in own]
     phases = any(field.param.phase for field in fields)
     rows = [
         [
-            f"`{field.name}`",
+            anchored(owner, field.name),
             type_name(field.type),
             bounds(field.param),
             f"`{json.dumps(field.default)}`",
@@ -109,41 +137,47 @@ def parameters(params: type[Any], own: Sequence[str] | None = None) -> list[str]
 
 
 def component_page(kind: str) -> str:
-    """The page of all components of a kind."""
-    components = registry().components(kind)
+    """The index of all components of a kind; each is described on the page of its plugin."""
     lines = [f"# {KINDS[kind]}", "", MADE, ""]
-    index = [
-        [f"[`{c.spec.name}`](#{c.spec.name.replace('.', '')})", c.plugin.distribution, c.spec.summary]
-        for c in components
+    rows = [
+        [
+            f"[`{c.spec.name}`](../plugins/{c.plugin.distribution}.md#{slug(c.spec.name)})",
+            f"[{c.plugin.distribution}](../plugins/{c.plugin.distribution}.md)",
+            c.spec.summary,
+        ]
+        for c in registry().components(kind)
     ]
-    lines += [*table(["name", "distribution", "summary"], index), ""]
-    for component in components:
-        lines += _component(component)
-    return "\n".join(lines)
+    return "\n".join([*lines, *table(["name", "distribution", "summary"], rows), ""])
 
 
 def _component(component: Component) -> Iterator[str]:
     spec = component.spec
-    yield from (f"## {spec.name}", "", *wrapped(spec.summary), "")
+    yield from (f"### {spec.name}", "", *wrapped(spec.summary), "")
     yield from (*table(["", ""], _facts(component)), "")
-    if param_fields(spec.params):
-        own = None
+    fields = param_fields(spec.params)
+    if fields:
+        inherited = set()
         if issubclass(spec.params, Recipe):
-            inherited = {(f.name, json.dumps(f.default), f.param) for f in param_fields(Recipe)}
-            here = param_fields(spec.params)
-            own = [f.name for f in here if (f.name, json.dumps(f.default), f.param) not in inherited]
-            rest = [f"`{f.name}`" for f in here if f.name not in own]
-        yield from (*parameters(spec.params, own), "")
-        if own is not None and rest:
-            text = f"As in every [recipe](recipe.md): {', '.join(rest)}."
-            yield from (*wrapped(text), "")
+            recipe = {(f.name, json.dumps(f.default), f.param) for f in param_fields(Recipe)}
+            inherited = {f.name for f in fields if (f.name, json.dumps(f.default), f.param) in recipe}
+        own = [f.name for f in fields if f.name not in inherited]
+        if own:
+            yield from (*parameters(spec.name, spec.params, own), "")
+        if inherited:
+            links = [
+                f'<span id="{anchor(spec.name, f.name)}"></span>[`{f.name}`]'
+                f"(../reference/recipe.md#{anchor('recipe', f.name)})"
+                for f in fields
+                if f.name in inherited
+            ]
+            yield from (f"As in every [recipe](../reference/recipe.md): {', '.join(links)}.", "")
     if spec.paper:
         yield from _paper(spec.paper)
 
 
 def _facts(component: Component) -> Iterator[list[str]]:
     spec = component.spec
-    yield ["from", f"{component.plugin.distribution}, version {spec.version} of the component"]
+    yield ["version", f"{spec.version} (changes whenever results change)"]
     if isinstance(spec, DatasetSpec | ModelSpec | UnlearnerSpec | MeasureSpec):
         yield ["tasks", ", ".join(spec.tasks)]
     if isinstance(spec, UnlearnerSpec | MeasureSpec):
@@ -168,6 +202,53 @@ def _paper(paper: Paper) -> Iterator[str]:
         yield ""
 
 
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+
+def projects() -> dict[str, dict[str, Any]]:
+    """The metadata of the host and of every first-party plugin, by the name of the distribution."""
+    files = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+    found = [tomllib.loads(path.read_text("utf-8"))["project"] for path in files]
+    return {project["name"]: project for project in found}
+
+
+def plugin_page(project: Mapping[str, Any]) -> str:
+    """The page of a distribution: how to install it, and all components that it brings."""
+    name = project["name"]
+    lines = [f"# {name}", "", MADE, "", *wrapped(project["description"]), ""]
+    lines += ["```console", f"$ pip install {' '.join(dict.fromkeys([HOST, name]))}", "```", ""]
+    extras = [f"`{name}[{extra}]` adds {', '.join(e)}" for extra, e in project.get("optional-dependencies", {}).items()]
+    rows = [
+        ["version", project["version"]],
+        ["licence", project["license"]],
+        ["needs", ", ".join(f"`{requirement}`" for requirement in project["dependencies"])],
+        *([["options", "; ".join(extras)]] if extras else []),
+        ["entry point", ", ".join(f"`{p}`" for p in project.get("entry-points", {}).get(HOST, {})) or "built in"],
+    ]
+    lines += [*table(["", ""], rows), ""]
+    for kind, heading in KINDS.items():
+        components = [c for c in registry().components(kind) if c.plugin.distribution == name]
+        if components:
+            lines += [f"## {heading}", ""]
+            for component in components:
+                lines += _component(component)
+    return "\n".join(lines)
+
+
+def plugins_page(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The index of all distributions."""
+    lines = ["# Plugins", "", MADE, ""]
+    lines += wrapped(
+        "What this repository publishes: the host, which brings a few components itself, and a plugin for each paper "
+        "or library. `unlearnbench plugins` lists what is installed, those of others included."
+    )
+    lines += ["", *(f"- [{name}]({name}.md): {project['description']}" for name, project in found.items()), ""]
+    return "\n".join(lines)
+
+
+# -- recipe and scenarios ----------------------------------------------------------------------------------------------
+
+
 def recipe_page() -> str:
     """The page of recipes."""
     return "\n".join(
@@ -182,7 +263,7 @@ def recipe_page() -> str:
                 "defaults of their own."
             ),
             "",
-            *parameters(Recipe),
+            *parameters("recipe", Recipe),
             "",
         ]
     )
@@ -219,8 +300,7 @@ def commands_page() -> str:
     """The page of every command's help and of the exit codes."""
     lines = ["# Commands", "", MADE, ""]
     for context in _contexts(click.Context(app, info_name="unlearnbench", **app.context_settings)):
-        help_text = "\n".join(line.rstrip() for line in context.get_help().splitlines())
-        lines += [f"## {context.command_path}", "", "```text", help_text, "```", ""]
+        lines += _command(context)
     rows = [["0", "", "Done."]]
     errors = sorted(UnlearnBenchError.__subclasses__(), key=lambda cls: cls.exit_code)
     rows += [[str(error.exit_code), f"`{error.__name__}`", inspect.getdoc(error) or ""] for error in errors]
@@ -230,6 +310,33 @@ def commands_page() -> str:
         "141."
     ), "", *table(["code", "error", "meaning"], rows), ""]  # fmt: skip
     return "\n".join(lines)
+
+
+def _command(context: click.Context) -> Iterator[str]:
+    """A command: how to call it, what it does, and each of its options, arguments and subcommands."""
+    command, path = context.command, context.command_path
+    yield from (f"## {path}", "", "```text", " ".join(context.get_usage().split()), "```", "")
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        yield from (*wrapped(escaped(paragraph)), "")
+    rows = []
+    for parameter in command.get_params(context):
+        if isinstance(parameter, click.Option):
+            shown, meaning = parameter.get_help_record(context) or ("", "")
+            rows.append([anchored(path, max(parameter.opts, key=len), shown), escaped(meaning)])
+        else:
+            shown = parameter.make_metavar(context)
+            rows.append([anchored(path, parameter.human_readable_name, shown), "argument"])
+    yield from (*table(["option or argument", "meaning"], rows), "")
+    if isinstance(command, click.Group):
+        children = {name: command.get_command(context, name) for name in command.list_commands(context)}
+        links = [[f"[`{n}`](#{slug(f'{path} {n}')})", c.get_short_help_str(120)] for n, c in children.items() if c]
+        yield from (*table(["command", "what it does"], links), "")
+
+
+def escaped(text: str) -> str:
+    """Plain text with what Markdown would take for mark-up kept as it is; code in backticks stays code."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(p if p.startswith("`") else re.sub(r"([*_\[\]])", r"\\\1", p).replace("<", "&lt;") for p in parts)
 
 
 def _contexts(context: click.Context) -> Iterator[click.Context]:
@@ -250,15 +357,15 @@ def schema_page(name: str) -> str:
     document = schema(name)
     lines = [f"# {document['title']}: `{name}.json`", "", MADE, "", *wrapped(document["description"]), ""]
     lines += [f"`{document['$id']}`; the schema itself: `unlearnbench schema {name}`.", ""]
-    lines += [*_properties(name, document), ""]
+    lines += [*_properties(name, name, document), ""]
     for part, definition in document.get("$defs", {}).items():
         lines += [f"## {part}", "", *wrapped(definition.get("description", definition.get("title", ""))), ""]
-        lines += [*_properties(name, definition), ""]
+        lines += [*_properties(name, part, definition), ""]
     return "\n".join(lines)
 
 
-def _properties(name: str, document: Mapping[str, Any]) -> list[str]:
-    """A table of an object's properties; the type of anything else."""
+def _properties(name: str, owner: str, document: Mapping[str, Any]) -> list[str]:
+    """A table of the properties of a schema or of a part of it; the type of anything else."""
     if "properties" not in document:
         return [f"Value: {_schema_type(document)}."]
     required = set(document.get("required", ()))
@@ -268,7 +375,7 @@ def _properties(name: str, document: Mapping[str, Any]) -> list[str]:
         shown = json.dumps(described["examples"][0]) if described.get("examples") else ""
         rows.append(
             [
-                f"`{part}`",
+                anchored(owner, part),
                 _schema_type(content),
                 "yes" if part in required else "",
                 described.get("description", ""),
@@ -338,9 +445,10 @@ def api_page() -> str:
     )
     lines += [""]
     hooks = importlib.import_module("unlearnbench.hookspecs")
-    rows = [[f"`{name}()`", prose(inspect.getdoc(getattr(hooks, name)) or "")] for name in hooks.HOOKS]
     lines += ["## Hooks", "", "Functions of the entry point's module, marked with `@hookimpl`, that return lists of "
-              "specs.", "", *table(["hook", "specs"], rows), ""]  # fmt: skip
+              "specs.", ""]  # fmt: skip
+    for name in hooks.HOOKS:
+        lines += [f"### {name}", "", *wrapped(prose(inspect.getdoc(getattr(hooks, name)) or "")), ""]
     for module_name in ("unlearnbench.api", "unlearnbench.api.runtime"):
         module = importlib.import_module(module_name)
         lines += [f"## {module_name}", "", *wrapped(prose(inspect.getdoc(module) or "")), ""]
@@ -446,11 +554,33 @@ def _constant(module: ModuleType, name: str, value: object) -> str:
     return f"`{value}`"
 
 
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def errors_page() -> str:
+    """The page of every error code."""
+    lines = ["# Error codes", "", MADE, ""]
+    lines += wrapped(
+        "An error is one line: `error: [code] place: what is wrong; what to do`. With `--json` the same parts come as "
+        "JSON. The code stays the same when the words change, so scripts can rely on it. The number is the exit code "
+        "of a command that ends with the error ([all of them](commands.md#exit-codes))."
+    )
+    found, _ = error_codes.raised()
+    classes = {error.__name__: error for error in UnlearnBenchError.__subclasses__()}
+    for code in sorted({one.code for one in found}):
+        errors = dict.fromkeys(error_codes.public(one.error) for one in found if one.code == code)
+        shown = ", ".join(
+            f"[`{error}`](api.md#{slug(error)}), exit code {classes[error].exit_code}" for error in errors
+        )
+        lines += ["", f"## {code}", "", f"{shown}.", "", *wrapped(escaped(error_codes.ADVICE[code]))]
+    return "\n".join(lines)
+
+
 # -- all pages ---------------------------------------------------------------------------------------------------------
 
 
 def pages() -> dict[str, str]:
-    """Every page of the reference by file name."""
+    """Every generated page by its path below docs."""
     found = {
         "commands.md": commands_page(),
         "recipe.md": recipe_page(),
@@ -461,7 +591,16 @@ def pages() -> dict[str, str]:
     }
     lines = ["# Reference", "", MADE, "", "Made by `tools/reference.py` from the code; the tests compare.", ""]
     lines += [f"- [{text.partition(chr(10))[0].removeprefix('# ')}]({name})" for name, text in found.items()]
-    return {"README.md": "\n".join([*lines, ""]), **found}
+    lines += ["", "Besides: [error codes](errors.md) and [plugins](../plugins/README.md)."]
+    distributions = projects()
+    plugins = {f"{name}.md": plugin_page(project) for name, project in distributions.items()}
+    return {
+        "reference/README.md": "\n".join([*lines, ""]),
+        **{f"reference/{name}": text for name, text in found.items()},
+        "reference/errors.md": errors_page(),
+        "plugins/README.md": plugins_page(distributions),
+        **{f"plugins/{name}": text for name, text in plugins.items()},
+    }
 
 
 def main() -> int:
@@ -469,25 +608,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 when a page is stale")
     check = parser.parse_args().check
-    problems = registry().problems()
+    problems = [*registry().problems(), *error_codes.problems()]
     if problems:
         print("\n".join(problems), file=sys.stderr)
         return 1
     wanted = {name: f"{text.rstrip()}\n" for name, text in pages().items()}
-    there = {path.name: path.read_text("utf-8") for path in FOLDER.glob("*.md")}
+    there = {
+        f"{folder}/{path.name}": path.read_text("utf-8") for folder in FOLDERS for path in (DOCS / folder).glob("*.md")
+    }
     stale = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
     if check:
         for name in stale:
-            print(f"stale: docs/reference/{name}")
+            print(f"stale: docs/{name}")
         if stale:
             print("run python tools/reference.py")
         return int(bool(stale))
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name in stale:
+        page = DOCS / name
+        page.parent.mkdir(parents=True, exist_ok=True)
         if name in wanted:
-            (FOLDER / name).write_text(wanted[name], "utf-8")
+            page.write_text(wanted[name], "utf-8")
         else:
-            (FOLDER / name).unlink()
+            page.unlink()
     print(f"{len(stale)} of {len(wanted)} pages written")
     return 0
 

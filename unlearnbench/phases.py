@@ -136,7 +136,7 @@ class Phases:
             place = "/".join(
                 ["unlearn", *([str(stage.position)] if len(stages) > 1 else []), *([str(step)] * bool(step))]
             )
-            job = self._unlearn_job(spec, scene, stage, step, place, model, fresh_state(stage), meter)
+            job = self.unlearn_job(spec, scene, stage, step, place, model, fresh_state(stage), meter)
             label = f"unlearn {stage.spec.name} (seed {spec.seeds.unlearn})"
             with self._running(label, where, meter, scene, self.budget_s) as clock, masked(model, mask):
                 result = _checked(stage.make("unlearn").unlearn(job), where)
@@ -149,7 +149,7 @@ class Phases:
         final = replace(result, model=model, mask=mask)
         return Made(total_cost(costs), final, pack(states), tuple(costs))
 
-    def _unlearn_job(
+    def unlearn_job(
         self,
         spec: RunSpec,
         scene: Scene,
@@ -160,6 +160,7 @@ class Phases:
         state: State,
         meter: Meter,
     ) -> UnlearnJob:
+        """What a stage gets to serve request ``step``; ``place`` names its random streams."""
         parts, reads = scene.parts[step], stage.spec.reads
         return UnlearnJob(
             task=scene.task,

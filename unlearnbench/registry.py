@@ -113,7 +113,10 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     advice = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names) or 'none'}"
     return UsageError(
-        f"unknown-{kind}", f"no {kind} {name!r}", where=where, hint="; ".join(filter(None, [advice, hint]))
+        f"unknown-{kind.replace(' ', '-')}",
+        f"no {kind} {name!r}",
+        where=where,
+        hint="; ".join(filter(None, [advice, hint])),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,13 @@ class Stages:
         def make() -> Made:
             before = self._unlearned_before(spec, step)
 
-            def fresh_state(stage: Stage) -> State:
-                return _state_for(before, prepared[stage.position], stage, step)
-
-            return self.phases.unlearn(spec, scene, stages, fresh_state, before, step)
+            return self.phases.unlearn(spec, scene, stages, partial(self.fresh_state, spec, step), before, step)
 
         return self._made("unlearn", inputs, make)
+
+    def fresh_state(self, spec: RunSpec, step: int, stage: Stage) -> State:
+        """A private copy of the state that a stage finds when it serves request ``step``."""
+        return _state_for(self._unlearned_before(spec, step), self._prepared(spec, stage), stage, step)
 
     def _unlearned_before(self, spec: RunSpec, step: int) -> Entry:
         return self.unlearned(spec, step - 1) if step else self.original(spec)

@@ -18,6 +18,11 @@ from unlearnbench.api import (
 from unlearnbench.api.specs import REQUESTS, TASKS
 
 UNLEARNBENCH_API = 1
+UNLEARNBENCH_EXPECTED_FAILURES = {
+    "identity": dict.fromkeys(("weights-change", "comes-nearer-to-gold"), "it is the control that changes nothing"),
+    "retrain": {"holds-masked-weights": "it trains from scratch; a chain refuses it after a mask"},
+}
+"""Sentences of the contract that are false of these components on purpose, with the reason."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ _COMMANDS = {
     "schema": "unlearnbench.cli.browse",
     "validate": "unlearnbench.cli.check",
     "doctor": "unlearnbench.cli.check",
+    "check": "unlearnbench.cli.kit",
+    "new": "unlearnbench.cli.new",
     "data": "unlearnbench.cli.manage",
     "store": "unlearnbench.cli.manage",
     "tracking": "unlearnbench.cli.manage",

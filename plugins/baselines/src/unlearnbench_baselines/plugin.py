@@ -8,6 +8,11 @@ from typing import Annotated
 from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
 
 UNLEARNBENCH_API = 1
+UNLEARNBENCH_EXPECTED_FAILURES = {
+    "finetune": {
+        "comes-nearer-to-gold": "it never reads the forget set, and ten steps on forty rows forget nothing",
+    },
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""The bench: a component with the tiny problems that fit it, run as the host does but seen before the host tidies."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from unlearnbench.api.errors import IncompatibleError, PluginError
+from unlearnbench.api.runtime import BudgetExceeded, Mask, Meter, Result, UnlearnJob, View, masked
+from unlearnbench.api.specs import UnlearnerSpec
+from unlearnbench.config import resolve_experiment
+from unlearnbench.guard import deterministic, guarded, time_limit
+from unlearnbench.phases import Phases
+from unlearnbench.registry import Component, Registry
+from unlearnbench.scenes import Scene
+from unlearnbench.spec import RunSpec
+from unlearnbench.stages import Stages
+from unlearnbench.store import Store
+from unlearnbench.testing.contract import NotApplicable
+from unlearnbench.testing.problems import PROBLEMS, REQUESTS, possible
+from unlearnbench.unlearners import stages_of
+
+LIMIT_S = 30.0
+"""Most time for one call; the problems are so small that a fraction of a second is usual."""
+RECIPE = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "epochs": 25, "batch_size": 16}
+PRIVATE = frozenset({"_data", "_index", "_meter", "_locked"})
+
+
+class WatchedView(View):
+    """A view whose inside only the host may look at: reading past it would go uncounted."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in PRIVATE:
+            asker = str(sys._getframe(1).f_globals.get("__name__", ""))
+            if not asker.startswith("unlearnbench."):
+                raise PluginError("private-access", f"{asker} reads View.{name}", hint="use batches, tensors or where")
+        return super().__getattribute__(name)
+
+    def where(self, keep: Tensor) -> View:
+        return watched(super().where(keep))
+
+
+def watched(view: View) -> View:
+    """The same view with a watch on its inside."""
+    found = copy(view)
+    found.__class__ = WatchedView
+    return found
+
+
+@dataclass(frozen=True)
+class Served:
+    """A request that was served: what came back, and what could be seen on the way."""
+
+    result: Result
+    scene: Scene
+    before: Mapping[str, Tensor]
+    """The original's weights and buffers."""
+    rows: Mapping[str, int]
+    """Rows read, by view."""
+    stepped: frozenset[int]
+    """Identities of all tensors that an optimiser stepped on."""
+    training: bool
+    """Whether the model came back in training mode."""
+    frozen: tuple[str, ...]
+    """Names of parameters that came back without gradients."""
+    drew: bool
+    """Whether a random stream of the job was used."""
+
+    @property
+    def after(self) -> dict[str, Tensor]:
+        return {k: v.detach().cpu() for k, v in self.result.model.state_dict().items()}
+
+    def changed(self) -> list[str]:
+        """Names of tensors that are not bit-identical to the original's; all of them when the network is another."""
+        after = self.after
+        if after.keys() != self.before.keys():
+            return sorted(after)
+        return [name for name, value in self.before.items() if not same_bits(value, after[name])]
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Same shape and the same bits, NaN included."""
+    return a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+
+
+@dataclass
+class Bench:
+    """What the checks of one component share: its registry, a store in a temporary folder, and the runs made so far."""
+
+    component: Component
+    registry: Registry
+    folder: Path
+    _served: dict[str, Served] = field(default_factory=dict)
+    _overran: bool = False
+
+    @property
+    def spec(self) -> Any:
+        return self.component.spec
+
+    def has_parameter(self, name: str) -> bool:
+        return any(field == name for field in self.spec.params.__dataclass_fields__)
+
+    def combinations(self) -> list[tuple[str, str]]:
+        """Every declared task with every declared request that its data allow."""
+        return [(t, r) for t in self.spec.tasks if t in PROBLEMS for r in self.spec.requests if possible(t, r)]
+
+    def run_spec(
+        self,
+        task: str = "",
+        request: str | Mapping[str, Any] = "",
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+    ) -> RunSpec:
+        """A run of the unlearner under test; without a task or request the first that it declares."""
+        combinations = self.combinations()
+        if not combinations:
+            raise NotApplicable("none of its tasks has a tiny problem")
+        task = task or combinations[0][0]
+        kind = request or next(r for t, r in combinations if t == task)
+        described = REQUESTS[kind] if isinstance(kind, str) else kind
+        refusals = []
+        for problem in PROBLEMS[task]:
+            experiment = {
+                "dataset": problem.dataset,
+                "model": problem.model,
+                "recipe": RECIPE,
+                "requests": [described],
+                "seeds": {"train": [0], "unlearn": [seed], "measure": [0]},
+                "unlearners": [{"name": self.spec.name, "params": dict(params or {})}],
+                "measures": ["agreement" if task == "classification" else "accuracy"],
+            }
+            (spec,) = resolve_experiment(experiment, self.registry)
+            try:
+                self.stages().check(spec)
+            except IncompatibleError as problem_of_network:
+                refusals.append(problem_of_network.message)
+                continue
+            return spec
+        raise NotApplicable("; ".join(refusals))
+
+    def stages(self) -> Stages:
+        """As a new invocation would have them: only the store is shared."""
+        return Stages(self.registry, Store(self.folder), Phases(self.registry))
+
+    def serve(
+        self, spec: RunSpec, mask: Mask | None = None, meter: Meter | None = None, *, other_inputs: bool = False
+    ) -> Served:
+        """Serve the request of a run spec with views that are watched; the same run is made once.
+
+        With ``other_inputs`` the forget set has the same rows with other inputs, and all else is as it was.
+
+        Raises:
+            PluginError: the unlearner raised or broke the contract on the way.
+        """
+        if self._overran:
+            raise PluginError("budget-exceeded", f"an earlier call did not end within {LIMIT_S:g} s")
+        plain = mask is None and meter is None and not other_inputs
+        if plain and spec.id in self._served:
+            return self._served[spec.id]
+        stages, meter = self.stages(), meter or Meter()
+        with deterministic(1):
+            (stage,) = stages_of(self.registry, spec.unlearner)
+            scene, original = stages.scene(spec), stages.original(spec)
+            model = stages.network(original, scene.device)
+            before = {k: v.clone() for k, v in model.state_dict().items()}
+            state = stages.fresh_state(spec, 0, stage)
+            job = stages.phases.unlearn_job(spec, scene, stage, 0, "unlearn", model, state, meter)
+            if other_inputs:
+                forget = scene.parts[0].forget
+                data = replace(forget.data, x=-forget.data.x)
+                job.forget = replace(forget, data=data).view("forget", meter, locked="forget" not in self.spec.reads)
+            job.forget, job.retain, job.validation = map(watched, (job.forget, job.retain, job.validation))
+            found = self._observed(stage.make("unlearn"), job, scene, mask)
+        served = Served(before=before, rows=dict(meter.rows), drew=bool(job._streams), scene=scene, **found)
+        if plain:
+            self._served[spec.id] = served
+        return served
+
+    def _observed(self, instance: Any, job: UnlearnJob, scene: Scene, mask: Mask | None) -> dict[str, Any]:
+        stepped: set[int] = set()
+        started = perf_counter()
+
+        def seen(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            stepped.update(id(p) for group in optimizer.param_groups for p in group["params"])
+
+        handle = register_optimizer_step_post_hook(seen)
+        try:
+            with guarded(f"unlearner {self.spec.name}", scene.shared), masked(job.model, mask), time_limit(LIMIT_S):
+                result = instance.unlearn(job)
+        except BudgetExceeded:
+            self._overran = perf_counter() - started > LIMIT_S
+            raise
+        finally:
+            handle.remove()
+        if not isinstance(result, Result) or not isinstance(result.model, nn.Module):
+            raise PluginError("broken-contract", "must return a Result with a model", where=self.spec.name)
+        frozen = tuple(name for name, p in result.model.named_parameters() if not p.requires_grad)
+        return {"result": result, "stepped": frozenset(stepped), "training": result.model.training, "frozen": frozen}
+
+    @torch.no_grad()
+    def outputs(self, served: Served, split: str = "forget") -> Tensor:
+        """Outputs of the model that came back for the rows of a split."""
+        from unlearnbench.api.runtime import predict
+
+        return predict(served.result.model, served.scene.task, served.scene.parts[0].measured[split].view(split)).cpu()
+
+
+def unlearner(component: Component) -> UnlearnerSpec:
+    """The component's spec as an unlearner's."""
+    assert isinstance(component.spec, UnlearnerSpec)
+    return component.spec

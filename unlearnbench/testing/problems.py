@@ -1,0 +1,71 @@
+"""Tiny data sets and networks, one pair or more for each task: what the kit runs plugins on. Light, like any plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unlearnbench.api import DatasetSpec, ModelSpec, Spec
+from unlearnbench.plugins import Plugin
+
+_HERE = "unlearnbench.testing.problem_parts"
+
+SPECS: tuple[Spec, ...] = (
+    DatasetSpec(name="kit-rows", summary="Three clouds of points.", target=f"{_HERE}:Rows"),
+    DatasetSpec(name="kit-images", summary="Three noisy patterns.", target=f"{_HERE}:Images"),
+    DatasetSpec(name="kit-labels", summary="Three marks.", target=f"{_HERE}:Labels", tasks=("multi-label",)),
+    DatasetSpec(name="kit-pixels", summary="Coloured squares.", target=f"{_HERE}:Pixels", tasks=("segmentation",)),
+    DatasetSpec(
+        name="kit-graph", summary="Three communities.", target=f"{_HERE}:Graph", tasks=("node-classification",)
+    ),
+    ModelSpec(
+        name="kit-mlp", summary="One hidden layer.", target=f"{_HERE}:Mlp", tasks=("classification", "multi-label")
+    ),
+    ModelSpec(
+        name="kit-convnet",
+        summary="A convolution with BatchNorm and dropout: everything that has a state or draws.",
+        target=f"{_HERE}:ConvNet",
+        tasks=("classification", "multi-label"),
+    ),
+    ModelSpec(name="kit-segnet", summary="A class per pixel.", target=f"{_HERE}:SegNet", tasks=("segmentation",)),
+    ModelSpec(
+        name="kit-sgc", summary="Propagation, then a line.", target=f"{_HERE}:Sgc", tasks=("node-classification",)
+    ),
+)
+PLUGIN = Plugin("kit", "unlearnbench.testing.problems", "unlearnbench", "", SPECS)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set and a network for it."""
+
+    dataset: str
+    model: str
+
+
+# In the order in which they are tried: an unlearner may refuse a network, with a reason.
+PROBLEMS: dict[str, tuple[Problem, ...]] = {
+    "classification": (Problem("kit-images", "kit-convnet"), Problem("kit-rows", "kit-mlp")),
+    "multi-label": (Problem("kit-labels", "kit-convnet"), Problem("kit-labels", "kit-mlp")),
+    "segmentation": (Problem("kit-pixels", "kit-segnet"),),
+    "node-classification": (Problem("kit-graph", "kit-sgc"),),
+}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "samples": {"kind": "samples", "count": 7, "seed": 0},
+    "class": {"kind": "class", "classes": ["b"]},
+    "group": {"kind": "group", "column": "person", "values": [2]},
+    "target": {"kind": "target", "targets": ["b"]},
+    "nodes": {"kind": "nodes", "count": 4, "seed": 0},
+    "edges": {"kind": "edges", "count": 5, "seed": 0},
+    "features": {"kind": "features", "count": 5, "seed": 0},
+}
+ELEMENTS = ("nodes", "edges", "features")
+
+
+def possible(task: str, request: str) -> bool:
+    """Whether a request of this kind can be made of the task's data at all."""
+    if task == "node-classification":
+        return request in (*ELEMENTS, "class", "samples")
+    if request in ELEMENTS:
+        return False
+    return request != "class" if task in ("multi-label", "segmentation") else request != "target"
