@@ -130,6 +130,16 @@ def check_commands(environment: Environment, version: str) -> None:
         environment.run("unlearnbench", "validate", str(record))
 
 
+def check_new_plugin(environment: Environment) -> None:
+    """Do what a method author does: render a plugin, install it, hold it to the contract, run it."""
+    environment.run("unlearnbench", "new", "unlearner", "tiny", "--author", "Ada Lovelace")
+    environment.run("python", "-m", "pip", "install", "--quiet", "./unlearnbench-tiny")
+    verdict = environment.run("unlearnbench", "check", "unlearnbench-tiny")
+    expect(verdict.rstrip().endswith(" 0 failed"), f"the rendered plugin fails the kit:\n{verdict}")
+    print(verdict, end="")
+    environment.run("unlearnbench", "run", "--unlearner", "tiny", "--dataset", "wine", "--model", "logistic")
+
+
 def main() -> int:
     """Run the smoke test over one folder of wheels; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -142,6 +152,7 @@ def main() -> int:
             environment.install(wheels)
             version = check_contents(environment, wheels)
             check_commands(environment, version)
+            check_new_plugin(environment)
     except (Failure, subprocess.CalledProcessError) as problem:
         print(f"smoke test failed: {problem}", file=sys.stderr)
         return 1
