@@ -93,7 +93,7 @@ def run_document(
         "events": [],
         "files": [PREDICTIONS] if finished else [],
         "measures": [
-            {"name": name, "timed": name == "run-cost", "status": "ok", "message": ""}
+            {"name": name, "timed": name == "run-cost", "status": "ok", "message": "", "cpu_s": 0.25}
             for name in dict.fromkeys(reading["measure"] for reading in readings)
         ],
     }
@@ -127,7 +127,6 @@ def _spec(unlearner: Any, seeds: tuple[int, int, int], scenario: str | None, req
         "seeds": dict(zip(("train", "unlearn", "measure"), seeds, strict=True)),
         "device": "cpu",
         "threads": 1,
-        "subset": None,
     }
 
 
@@ -141,9 +140,9 @@ def _readings(requests: int, extra: Sequence[Reading]) -> list[dict[str, Any]]:
                 reached = value - 0.01 * (requests - 1 - step) if value > 0.5 else value
                 found.append(Reading("accuracy", reached, ROWS[split], split=split, at=at, subject=subject))
             found.append(Reading("accuracy", 0.9, 40, split="test", at={"class": "1", **at}, subject=subject))
-    gold = {r.key: r.value for r in found if r.subject == "gold"}
+    gold = {r.key: r for r in found if r.subject == "gold"}
     rows = [reading_json(reading, "accuracy", gold) for reading in found]
-    gold = {r.key: r.value for r in extra if r.subject == "gold"}
+    gold = {r.key: r for r in extra if r.subject == "gold"}
     return rows + [reading_json(reading, "probe", gold) for reading in extra]
 
 

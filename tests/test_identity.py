@@ -19,7 +19,7 @@ from unlearnbench.api.runtime import derive_seed, generator
 from unlearnbench.config import resolve_experiment
 from unlearnbench.identity import canonical, digest, file_digest, short, tensors_digest
 from unlearnbench.registry import registry
-from unlearnbench.spec import Choice, RunSpec, Seeds, Subset
+from unlearnbench.spec import Choice, Member, RunSpec, Seeds
 
 
 def spec(**experiment: Any) -> RunSpec:
@@ -160,7 +160,7 @@ def test_a_spec_reads_back_from_its_json() -> None:
     full = replace(
         spec(unlearners=["saliency+finetune"], seeds={"train": [1], "unlearn": [2], "measure": [3]}, validation=0.1),
         checkpoint={"name": "a.safetensors", "sha256": "0" * 64},
-        subset=Subset(0.5, 3, complement=True),
+        member=Member("shadows", "train", 7, 3, 16),
     )
     for one in (spec(), full):
         again = RunSpec.from_json(json.loads(json.dumps(one.to_json())))
@@ -182,9 +182,12 @@ def test_everything_but_names_is_part_of_a_specs_id() -> None:
         "measures": replace(base, measures=base.measures[:1]),
         "order of measures": replace(base, measures=base.measures[::-1]),
         "validation": replace(base, validation=0.1),
-        "subset": replace(base, subset=Subset(0.5, 0)),
-        "other draw": replace(base, subset=Subset(0.5, 1)),
-        "complement": replace(base, subset=Subset(0.5, 0, complement=True)),
+        "shadow": replace(base, member=Member("shadows", "train", 0, 0, 16)),
+        "its complement": replace(base, member=Member("shadows", "train", 0, 1, 16)),
+        "shadow of another draw": replace(base, member=Member("shadows", "train", 1, 0, 16)),
+        "shadow of a larger ensemble": replace(base, member=Member("shadows", "train", 0, 0, 32)),
+        "sibling": replace(base, member=Member("siblings", "train", 0, 0, 16)),
+        "sibling in unlearning": replace(base, member=Member("siblings", "unlearn", 0, 0, 16)),
         "device": replace(base, device="cuda"),
         "threads": replace(base, threads=2),
         "task": replace(base, task="multi-label"),
@@ -208,11 +211,13 @@ def test_runs_that_share_data_and_requests_share_a_scene() -> None:
         replace(base, measures=()),
         replace(base, threads=2),
         replace(base, checkpoint={"name": "a", "sha256": "0" * 64}),
+        base.as_member(Member("siblings", "train", 0, 3, 16)),
     ):
         assert same.scene_key == base.scene_key
     for other in (
         replace(base, validation=0.1),
-        replace(base, subset=Subset(0.5, 0)),
+        base.as_member(Member("shadows", "train", 0, 0, 16)),
+        base.as_member(Member("shadows", "train", 0, 1, 16)),
         replace(base, device="cuda"),
         spec(set={"digits.split_seed": 1}),
         spec(forget=[{"kind": "class", "classes": ["1"]}]),

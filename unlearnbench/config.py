@@ -15,6 +15,7 @@ from unlearnbench.api.recipe import Recipe
 from unlearnbench.api.specs import UnlearnerSpec
 from unlearnbench.identity import file_digest
 from unlearnbench.levels import LEVELS
+from unlearnbench.measures import expand_shorthands, measures_of
 from unlearnbench.parameters import parameters_json, resolve_parameters
 from unlearnbench.partitions import resolve_partition
 from unlearnbench.preprocessing import resolve_preprocessing
@@ -171,8 +172,12 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
     data_spec = registry.get("dataset", dataset.name).spec
     task = str(dataset.params.get("task") or data_spec.tasks[0])  # type: ignore[attr-defined]
     usual = [name for name in DEFAULT_MEASURES if task in registry.get("measure", name).spec.tasks]  # type: ignore[attr-defined]
-    measures = experiment.get("measures") or scene.get("measures") or usual
-    measure_choices = tuple(choose("measure", measure) for measure in measures)
+    wanted_requests = _requests(scene, experiment)
+    named_profile = experiment.get("profile")
+    kinds = {str(request.get("kind")) for requests in wanted_requests for request in requests}
+    profiled = measures_of(named_profile, task, kinds, registry) if named_profile else []
+    measures = [*profiled, *experiment.get("measures", ())] or scene.get("measures") or usual
+    measure_choices = tuple(choose("measure", measure) for measure in expand_shorthands(measures, registry))
     chain = experiment.get("preprocessing", scene.get("preprocessing", ()))
     preprocessing = resolve_preprocessing(chain, overrides.of)
     used.update(step.name for step in preprocessing)
@@ -181,13 +186,13 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
         raise unknown("component", unused[0], used, where="--set", hint="it is not part of this run")
     same = (
         not changed
-        and not {"recipe", "measures", "validation"}
+        and not {"recipe", "validation", *(() if named_profile else ("measures",))}
         & {key for key, value in experiment.items() if value not in (None, {}, [])}
         and list(chain) == list(scene.get("preprocessing", ()))
         and not (set(overrides.values) & {"recipe", dataset.name, model.name, *(step.name for step in preprocessing)})
     )
     specs = []
-    for requests in _requests(scene, experiment):
+    for requests in wanted_requests:
         resolved = tuple(resolve_request(request) for request in requests)
         as_in_scenario = same and resolved == tuple(resolve_request(r) for r in scene.get("requests", ()))
         for unlearner, seeds in product(unlearners, parse_seeds(experiment.get("seeds", [0]))):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Generator, Tensor, nn
 
 from unlearnbench.api.errors import PluginError
-from unlearnbench.api.runtime import PhaseCost, Request, Subject, Task, View, derive_seed, generator
+from unlearnbench.api.runtime import PhaseCost, Request, Subject, Task, Vary, View, derive_seed, generator
 from unlearnbench.guard import total_cost
 from unlearnbench.networks import build_network
 from unlearnbench.parts import Parts, Selection
 from unlearnbench.scenes import Scene
-from unlearnbench.spec import RunSpec, Seeds, Subset
+from unlearnbench.shadows import Pool
+from unlearnbench.spec import Member, RunSpec
 from unlearnbench.stages import Stages
 from unlearnbench.store import Entry
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -93,19 +97,37 @@ class RunEvidence:
     def _seed(self, purpose: str) -> int:
         return derive_seed(self.spec.seeds.measure, "measure", self.measure, purpose)
 
-    def siblings(self, n: int, keep: float | None = None) -> Sequence[RunSibling]:
-        """The same run with ``n`` other seeds, each on a share ``keep`` of the training rows if given.
+    def siblings(self, n: int, vary: Vary = "train") -> RunSiblings:
+        """The same run with ``n`` other seeds; with ``vary`` = ``unlearn`` they share this run's original."""
+        self._reads_siblings()
+        return RunSiblings(self.stages, self._members("siblings", n, vary), self.step, self._parts.measured)
 
-        With ``keep`` siblings come in pairs: the second of a pair takes the complement of the first one's rows.
-        """
+    def shadows(self, n: int) -> RunShadows:
+        """Runs that saw different halves of the audit rows; ``n`` is even, since they come in pairs."""
+        self._reads_siblings()
+        if n < 2 or n % 2:
+            raise PluginError("broken-contract", f"asks for {n} shadows", where=f"measure {self.measure}",
+                              hint="shadows come in pairs")  # fmt: skip
+        return RunShadows(self.stages, self._members("shadows", n, "train"), self.stages.pool(self.spec))
+
+    def _reads_siblings(self) -> None:
         if "siblings" not in self.reads:
             raise PluginError("undeclared-read", "reads siblings without declaring it", where=f"measure {self.measure}")
-        found = []
-        for i in range(n):
-            seed = derive_seed(self.spec.seeds.measure, "sibling", str(i)) % 2**31
-            subset = None if keep is None else Subset(keep, i // 2, complement=bool(i % 2))
-            spec = replace(self.spec, seeds=Seeds(seed, seed, seed), subset=subset)
-            found.append(RunSibling(self.stages, spec, self.step))
+
+    def _members(self, kind: Literal["siblings", "shadows"], n: int, vary: Vary) -> tuple[RunSpec, ...]:
+        return members_of(self.spec, kind, n, vary)
+
+    def observe(self, phase: str, watch: Callable[[Callable[[], None]], T]) -> T:
+        """What ``watch`` returns of a phase that is carried out again, once for each measure and phase.
+
+        ``watch`` gets a function that carries the phase out; its result is thrown away. Whatever is attached to the
+        process meanwhile cannot spoil the times and results of the run itself.
+        """
+        key, again = self.stages.again(self.spec, self.step, phase)
+        place = (self.measure, key)
+        if place not in self.stages.observed:
+            self.stages.observed[place] = watch(lambda: (again(), None)[1])
+        found: T = self.stages.observed[place]
         return found
 
     @property
@@ -122,27 +144,85 @@ class RunEvidence:
         return self._entry(None).artifacts
 
 
-@dataclass
-class RunSibling:
-    """The models of a sibling, made when they are asked for."""
+def members_of(
+    spec: RunSpec, kind: Literal["siblings", "shadows"], n: int, vary: Vary = "train"
+) -> tuple[RunSpec, ...]:
+    """The runs of an ensemble, which the run's seed of measuring determines."""
+    return tuple(spec.as_member(Member(kind, vary, spec.seeds.measure, i, n)) for i in range(n))
+
+
+@dataclass(frozen=True)
+class RunSiblings:
+    """Siblings of a run; models are made, or read from the store, when they are asked for."""
 
     stages: Stages
-    spec: RunSpec
+    specs: tuple[RunSpec, ...]
     step: int
+    measured: Mapping[str, Selection]
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __getitem__(self, part: slice) -> RunSiblings:
+        return replace(self, specs=self.specs[part])
+
+    def outputs(self, split: str, subject: Subject = "unlearned") -> Tensor:
+        """Raw outputs [n, rows, ...] for the rows of a split."""
+        return torch.stack([self._outputs(spec, split, subject) for spec in self.specs])
+
+    def _outputs(self, spec: RunSpec, split: str, subject: Subject) -> Tensor:
+        scene = self.stages.scene(spec)
+        selection = scene.validation if split == "validation" else self.measured[split]
+        return self.stages.outputs(entry_of(self.stages, spec, subject, self.step), selection, scene)
+
+    def model(self, i: int, subject: Subject = "unlearned") -> nn.Module:
+        """A private copy of a sibling's model."""
+        spec = self.specs[i]
+        return self.stages.network(entry_of(self.stages, spec, subject, self.step), self.stages.scene(spec).device)
+
+
+@dataclass(frozen=True)
+class RunShadows:
+    """Shadows of a run; models are made, or read from the store, when they are asked for."""
+
+    stages: Stages
+    specs: tuple[RunSpec, ...]
+    pool: Pool
+
+    def __len__(self) -> int:
+        return len(self.specs)
 
     @property
-    def kept(self) -> Tensor:
-        """ids of the training rows that this sibling's original saw."""
-        return self.stages.scene(self.spec).train.view("train").ids
+    def y(self) -> Tensor:
+        return self.pool.data.y[self.pool.audit]
 
-    def model(self, subject: Subject = "unlearned") -> nn.Module:
-        entry = entry_of(self.stages, self.spec, subject, self.step)
-        return self.stages.network(entry, self.stages.scene(self.spec).device)
+    @property
+    def ids(self) -> Tensor:
+        return self.pool.data.ids[self.pool.audit]
 
-    def outputs(self, view: View, subject: Subject = "unlearned") -> Tensor:
-        scene = self.stages.scene(self.spec)
-        entry = entry_of(self.stages, self.spec, subject, self.step)
-        return self.stages.outputs(entry, Selection(view._data, view._index), scene)
+    @property
+    def forgotten(self) -> Tensor:
+        return self.pool.forgotten[self.pool.audit]
+
+    @property
+    def members(self) -> Tensor:
+        halves = [self.pool.half(s.member.draw, s.member.index % 2) for s in self.specs if s.member]
+        return torch.stack(halves)[:, self.pool.audit]
+
+    def outputs(self, subject: Subject = "unlearned") -> Tensor:
+        """Raw outputs [n, m, ...] for the audit rows."""
+        device = self.stages.scene(self.specs[0]).device
+        audit = self.pool.selection.to(device)
+        found = []
+        for spec in self.specs:
+            entry = entry_of(self.stages, spec, subject, 0)
+            found.append(self.stages.outputs(entry, audit, self.stages.scene(spec)))
+        return torch.stack(found)
+
+    def model(self, i: int, subject: Subject = "unlearned") -> nn.Module:
+        """A private copy of a shadow's model."""
+        spec = self.specs[i]
+        return self.stages.network(entry_of(self.stages, spec, subject, 0), self.stages.scene(spec).device)
 
 
 def entry_of(stages: Stages, spec: RunSpec, subject: Subject, step: int) -> Entry:

@@ -229,3 +229,9 @@ def total_cost(costs: Sequence[PhaseCost]) -> PhaseCost:
         rows.update(cost.rows_read)
     wall, cpu = sum(c.wall_s for c in costs), sum(c.cpu_s for c in costs)
     return PhaseCost(round(wall, 6), round(cpu, 6), max(c.peak_memory_mb for c in costs), dict(rows))
+
+
+def share_of(cost: PhaseCost, n: int) -> PhaseCost:
+    """What one of ``n`` equal parts of a phase cost; memory was used by all of them together."""
+    rows = {view: read // n for view, read in cost.rows_read.items()}
+    return PhaseCost(round(cost.wall_s / n, 6), round(cost.cpu_s / n, 6), cost.peak_memory_mb, rows)

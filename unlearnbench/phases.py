@@ -30,12 +30,13 @@ from unlearnbench.api.runtime import (
     masked,
     ref_of,
 )
-from unlearnbench.guard import Clock, guarded, time_limit, total_cost
+from unlearnbench.guard import Clock, guarded, share_of, time_limit, total_cost
 from unlearnbench.networks import build_network, restore_network
 from unlearnbench.parts import Selection
 from unlearnbench.registry import Registry
 from unlearnbench.scenes import Scene
 from unlearnbench.spec import RunSpec
+from unlearnbench.stacked import fit_stacked
 from unlearnbench.store import Entry
 from unlearnbench.unlearners import Stage
 
@@ -86,6 +87,32 @@ class Phases:
         with self._running(label, where, meter, scene, budget_s, spec.recipe.epochs * len(rows)) as clock:
             result = _checked(owner.make("train").train(job) if owner else _train_by_recipe(job), where)
         return Made(clock.cost, result, pack([result.state]) if result.state is not None else None)
+
+    def train_stack(self, specs: Sequence[RunSpec], scene: Scene, rows: Sequence[Selection], what: str) -> list[Made]:
+        """Train the networks of several runs of one recipe in lockstep; each bears an equal share of the cost."""
+        meter = Meter()
+        jobs = [
+            TrainJob(
+                task=scene.task,
+                device=scene.device,
+                root_seed=spec.seeds.train,
+                phase="train",
+                builder=self._builder(scene),
+                data=selection.view("train", meter),
+                validation=scene.validation.view("validation", meter),
+                recipe=spec.recipe,
+            )
+            for spec, selection in zip(specs, rows, strict=True)
+        ]
+        self._warm_up(specs[0], scene)
+        recipe = specs[0].recipe
+        total = recipe.epochs * sum(map(len, rows))
+        with self._running(f"train {what} of {len(jobs)} runs", "recipe", meter, scene, None, total) as clock:
+            models = [job.build() for job in jobs]
+            rngs = [job.rng("order") for job in jobs]
+            fit_stacked(models, scene.task, [job.data for job in jobs], recipe, rngs)
+        cost = share_of(clock.cost, len(jobs))
+        return [Made(cost, _checked(Result(model=model), "recipe"), None) for model in models]
 
     def prepare(self, spec: RunSpec, scene: Scene, stage: Stage, original: Entry) -> Made:
         """Let one stage do what many requests share."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from unlearnbench.api.errors import IncompatibleError, PluginError
 from unlearnbench.api.specs import DatasetSpec, MeasureSpec, ModelSpec
+from unlearnbench.preprocessing import LABEL_STEPS
 from unlearnbench.registry import Registry
 from unlearnbench.spec import RunSpec
 from unlearnbench.unlearners import owner_of_training, stages_of
@@ -25,7 +26,7 @@ def check(spec: RunSpec, registry: Registry) -> None:
     assert isinstance(dataset, DatasetSpec)
     _covers(f"model {model.name}", "task", model.tasks, [spec.task])
     _covers(f"model {model.name}", "input", model.inputs, dataset.inputs)
-    if spec.preprocessing:
+    if any(step.name not in LABEL_STEPS for step in spec.preprocessing):
         _covers("preprocessing", "input", ("numbers",), dataset.inputs)
     if model.wrapper:
         raise IncompatibleError("incompatible", f"model {model.name} is built by its method only", where="$.model")
@@ -55,7 +56,7 @@ def _covers(who: str, what: str, able: Iterable[str], wanted: Iterable[str]) -> 
 
 
 def passing(
-    specs: Iterable[RunSpec], checks: Iterable[Callable[[RunSpec], None]], left_out: dict[str, str] | None
+    specs: Iterable[RunSpec], checks: Iterable[Callable[[RunSpec], Any]], left_out: dict[str, str] | None
 ) -> list[RunSpec]:
     """The specs that pass every check; each check is made of all of them before the next.
 

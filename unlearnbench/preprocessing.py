@@ -64,6 +64,29 @@ class FlattenParams:
     """Each row a list of numbers, for networks made for tables."""
 
 
+@dataclass(frozen=True)
+class FlipLabelsParams:
+    """Wrong labels for a share of the rows that a model learns from, so that it has something to memorise."""
+
+    share: Annotated[float, Param("Share of the training rows whose label becomes another one.", gt=0, lt=1)] = 0.3
+    holdout: Annotated[
+        int, Param("Test rows set aside, with the same share of wrong labels, as unseen rows for attacks.", ge=0)
+    ] = 300
+    seed: Annotated[int, Param("Seed of the draws; part of the scenario, not of a run.", ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class SwapClassesParams:
+    """Two classes confused: a share of the rows of each is labelled as the other (Goel et al. 2022, section 4)."""
+
+    classes: Annotated[tuple[str, str], Param("The two classes, by name.")] = ("0", "1")
+    share: Annotated[float, Param("Share of the rows of each class that is labelled as the other.", gt=0, le=1)] = 0.5
+    holdout: Annotated[
+        int, Param("Test rows set aside, with the same confusion, as unseen rows for attacks.", ge=0)
+    ] = 0
+    seed: Annotated[int, Param("Seed of the draws; part of the scenario, not of a run.", ge=0)] = 0
+
+
 STEPS: dict[str, type[Any]] = {
     "standardize": StandardizeParams,
     "minmax": MinmaxParams,
@@ -72,7 +95,11 @@ STEPS: dict[str, type[Any]] = {
     "grayscale": GrayscaleParams,
     "channels": ChannelsParams,
     "flatten": FlattenParams,
+    "flip-labels": FlipLabelsParams,
+    "swap-classes": SwapClassesParams,
 }
+LABEL_STEPS = ("flip-labels", "swap-classes")
+"""Steps that change annotations, whatever the inputs are."""
 
 
 def resolve_preprocessing(wanted: Sequence[Any], settings: Callable[[str], Mapping[str, Any]]) -> tuple[Choice, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -64,10 +65,10 @@ class Record:
         raise KeyError(key)
 
 
-def reading_json(reading: Reading, measure: str, gold: Mapping[str, float | None]) -> dict[str, Any]:
-    """A reading as the record keeps it, with its signed gap to gold."""
-    aim = gold.get(reading.key)
-    gap = None if reading.subject == "gold" or reading.value is None or aim is None else reading.value - aim
+def reading_json(reading: Reading, measure: str, gold: Mapping[str, Reading]) -> dict[str, Any]:
+    """A reading as the record keeps it, with its signed gap to gold and what the intervals say of it."""
+    aim = gold.get(reading.key) if reading.subject != "gold" else None
+    known = aim is not None and aim.value is not None and reading.value is not None
     return {
         "measure": measure,
         "subject": reading.subject,
@@ -76,12 +77,32 @@ def reading_json(reading: Reading, measure: str, gold: Mapping[str, float | None
         "split": reading.split,
         "at": dict(sorted(reading.at.items())),
         "value": None if reading.value is None else float(reading.value),
-        "gap": gap,
+        "gap": float(reading.value) - float(aim.value) if known else None,  # type: ignore[arg-type, union-attr]
+        "interval": None if reading.low is None or reading.high is None else [float(reading.low), float(reading.high)],
+        "verdict": None if aim is None else verdict(reading, aim),
         "n": reading.n,
         "better": reading.better,
         "unit": reading.unit,
         "status": reading.status,
     }
+
+
+def verdict(reading: Reading, gold: Reading) -> str | None:
+    """Where a reading lies as far as both intervals tell: like gold, above gold or below gold.
+
+    The interval of the difference is recovered from the two intervals (Zou and Donner 2008, equation 9); the reading is
+    like gold where it holds 0. Far below is as bad as far above: what was over-forgotten leaks too.
+    """
+    ends = (reading.value, reading.low, reading.high, gold.value, gold.low, gold.high)
+    if any(end is None for end in ends):
+        return None
+    value, low, high, aim, aim_low, aim_high = (float(end) for end in ends if end is not None)
+    gap = value - aim
+    if gap - math.hypot(value - low, aim_high - aim) > 0:
+        return "above gold"
+    if gap + math.hypot(high - value, aim - aim_low) < 0:
+        return "below gold"
+    return "like gold"
 
 
 def controls(readings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

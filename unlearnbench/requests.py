@@ -72,6 +72,7 @@ def resolve(
 
 def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | None, base: Path | None) -> Parts:
     train, test = splits.train, splits.test
+    unseen = splits.holdout or test
     rows = previous.retain.index if previous else whole(train).index
     choice = _choose(description, train, rows, base)
     chosen, classes = choice.rows, choice.classes
@@ -81,12 +82,13 @@ def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | Non
     still = previous.measured["test"].index if previous else whole(test).index
     if description["kind"] == "samples":
         test_rows = still
-        holdout = matched(train.y[forgotten], test.y[still], still, seeded(_seed_holder(description), "holdout"))
+        pool = still if unseen is test else whole(unseen).index
+        holdout = matched(train.y[forgotten], unseen.y[pool], pool, seeded(_seed_holder(description), "holdout"))
     else:
-        gone = _same_kind(description, test, classes)[still]
-        test_rows = still[~gone]
-        before = previous.measured["holdout"].index if previous else still[:0]
-        holdout = torch.cat([before, still[gone]])
+        test_rows = still[~_same_kind(description, test, classes)[still]]
+        alike = _same_kind(description, unseen, classes).nonzero()[:, 0]
+        before = previous.measured["holdout"].index if previous else alike[:0]
+        holdout = torch.cat([before, alike[~torch.isin(alike, before)]])
     request = Request(
         kind=description["kind"],
         digest=digest({"forget": train.ids[chosen].tolist(), "data": train.digest()}),
@@ -97,7 +99,7 @@ def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | Non
         "forget": Selection(train, forgotten),
         "retain": retain,
         "test": Selection(test, test_rows),
-        "holdout": Selection(test, holdout),
+        "holdout": Selection(unseen, holdout),
     }
     return Parts(request, Selection(train, chosen), retain, measured, choice.cascade)
 

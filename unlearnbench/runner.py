@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 from unlearnbench.api.errors import CheckFailed, IncompatibleError, Interrupted, PluginError, UnlearnBenchError
@@ -17,10 +18,10 @@ from unlearnbench.api.specs import MeasureSpec
 from unlearnbench.environment import environment
 from unlearnbench.evidence import RunEvidence, entry_of, run_costs
 from unlearnbench.guard import deterministic, guarded
-from unlearnbench.parameters import resolve_parameters
 from unlearnbench.parts import Parts
 from unlearnbench.phases import Phases, Progress, no_progress
 from unlearnbench.plan import check, passing
+from unlearnbench.price import Price, ensembles_of, made_measure, price
 from unlearnbench.record import (
     PREDICTIONS,
     SCHEMA,
@@ -65,6 +66,7 @@ def execute(
     progress: Progress = no_progress,
     on_record: Sink | None = None,
     on_left_out: Callable[[Mapping[str, str]], None] | None = None,
+    on_price: Callable[[Price], None] | None = None,
 ) -> Outcome:
     """Check all specs, then run them one after the other; a run that fails is recorded and the others go on.
 
@@ -80,9 +82,13 @@ def execute(
     stages = Stages(
         components, Store(store or out / "store"), phases, download, base, checkpoint, computed=outcome.computed
     )
-    checks: list[Callable[[RunSpec], None]] = [partial(check, registry=components), stages.check]
+    checks: list[Callable[[RunSpec], Any]] = [
+        partial(check, registry=components), partial(ensembles_of, components=components), stages.check,
+    ]  # fmt: skip
     left_out: dict[str, str] | None = None if on_left_out is None else {}
     specs = passing(specs, checks, left_out)
+    if on_price is not None:
+        on_price(price(specs, components, stages))
     for spec in specs:
         try:
             with deterministic(spec.threads):
@@ -258,24 +264,24 @@ def _readings(spec: RunSpec, stages: Stages) -> tuple[list[dict[str, Any]], list
     first: PluginError | None = None
     for choice in spec.measures:
         timed = "cost" in _measure_spec(stages.registry, choice).reads
-        measure = {"name": choice.name, "timed": timed, "status": "ok", "message": ""}
+        measure = {"name": choice.name, "timed": timed, "status": "ok", "message": "", "cpu_s": 0.0}
+        started = process_time()
         try:
             readings = _readings_of(choice, spec, stages)
-            gold = {r.key: r.value for r in readings if r.subject == "gold"}
+            gold = {r.key: r for r in readings if r.subject == "gold"}
             found += [reading_json(reading, choice.name, gold) for reading in readings]
         except PluginError as problem:
             first = first or problem
             measure.update(status="failed", message=problem.message)
+        measure["cpu_s"] = round(process_time() - started, 6)
         measures.append(measure)
     return found, measures, first
 
 
 def _readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]:
     """One measure on all subjects after each request."""
-    component = stages.registry.get("measure", choice.name)
     measure_spec = _measure_spec(stages.registry, choice)
-    with guarded(f"measure {choice.name}"):
-        instance = component.cls(resolve_parameters(measure_spec.params, choice.params, where=choice.name))
+    instance = made_measure(stages.registry, choice)
     readings: list[Reading] = []
     for step in range(len(spec.requests)):
         at = {"request": str(step)} if len(spec.requests) > 1 else {}
@@ -310,14 +316,15 @@ def _wrong_reading(reading: object) -> str:
         return f"value of {reading.name} must be a float, not {type(reading.value).__name__}"
     if type(reading.n) is not int:
         return f"n of {reading.name} must be an int, not {type(reading.n).__name__}"
+    if not all(end is None or isinstance(end, int | float) for end in (reading.low, reading.high)):
+        return f"interval of {reading.name} must be two floats"
     if not all(isinstance(v, str) for v in (reading.name, reading.split, *reading.at, *reading.at.values())):
         return f"coordinates of {reading.name} must be text"
     return ""
 
 
 def _placed(reading: Reading, subject: Subject, at: Mapping[str, str]) -> Reading:
-    return Reading(reading.name, reading.value, reading.n, reading.better, reading.split, reading.unit,
-                   {**reading.at, **at}, reading.status, subject)  # fmt: skip
+    return replace(reading, at={**reading.at, **at}, subject=subject)
 
 
 def _cost_json(cost: Any) -> dict[str, Any]:

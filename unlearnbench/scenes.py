@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from unlearnbench.api.errors import DataError, IncompatibleError, PluginError
-from unlearnbench.api.runtime import TASKS, DataJob, Fetches, Ref, Splits, Task, derive_seed, generator
+from unlearnbench.api.runtime import TASKS, DataJob, Fetches, Ref, Splits, Task
 from unlearnbench.guard import guarded
 from unlearnbench.identity import file_digest
 from unlearnbench.parameters import resolve_parameters
 from unlearnbench.parts import Parts, Selection, whole
 from unlearnbench.registry import Registry
 from unlearnbench.requests import carve_validation, resolve
-from unlearnbench.spec import Choice, RunSpec, Subset
+from unlearnbench.spec import Choice, RunSpec
 from unlearnbench.transforms import preprocessed
 
 DATA_VARIABLE = "UNLEARNBENCH_DATA"
@@ -92,10 +92,10 @@ def load_dataset(registry: Registry, choice: Choice, *, download: bool = False) 
         splits = instance.load(job)
     if not isinstance(splits, Splits):
         raise PluginError("broken-contract", "load must return Splits", where=where)
-    parts = [data.ids for data in (splits.train, splits.validation, splits.test) if data is not None]
+    parts = [data.ids for data in (splits.train, splits.validation, splits.test, splits.holdout) if data is not None]
     ids = torch.cat(parts)
     if splits.train.edges is None and len(ids.unique()) != len(ids):
-        raise PluginError("broken-contract", "train, validation and test rows share ids", where=where)
+        raise PluginError("broken-contract", "train, validation, test and hold-out rows share ids", where=where)
     return splits, dict(sorted(ledger.files.items()))
 
 
@@ -128,18 +128,25 @@ class Scene:
 
 
 def make_scene(
-    spec: RunSpec, splits: Splits, files: Mapping[str, str], device: torch.device, base: Path | None
+    spec: RunSpec,
+    splits: Splits,
+    files: Mapping[str, str],
+    device: torch.device,
+    base: Path | None,
+    kept: Tensor | None = None,
 ) -> Scene:
-    """Resolve requests and the model's interface against the data, as ``prepare`` left them."""
+    """Resolve requests and the model's interface against the data, as ``prepare`` left them.
+
+    ``kept`` are the positions of the only training rows that the run may see.
+    """
     task = TASKS[spec.task]
     train = splits.train
     parts: list[Parts] = []
     for request in spec.requests:
         parts.append(resolve(request, splits, task, parts[-1] if parts else None, base))
-    kept = _kept(spec.subset, whole(train))
 
     def narrowed(selection: Selection) -> Selection:
-        if kept is None or selection.data is splits.test:
+        if kept is None or selection.data is not train:
             return selection
         return Selection(selection.data, selection.index[torch.isin(selection.index, kept)], selection.elements)
 
@@ -158,20 +165,8 @@ def make_scene(
                 p,
                 forget=move(p.forget),
                 retain=move(p.retain),
-                measured={
-                    name: (s if name in ("test", "holdout") else narrowed(s)).to(device)
-                    for name, s in p.measured.items()
-                },
+                measured={name: move(s) for name, s in p.measured.items()},
             )
             for p in parts
         ),
     )
-
-
-def _kept(subset: Subset | None, everything: Selection) -> Tensor | None:
-    if subset is None:
-        return None
-    order = torch.randperm(len(everything), generator=generator(derive_seed(subset.draw, "subset")))
-    n = round(subset.keep * len(everything))
-    picked = order[n:] if subset.complement else order[:n]
-    return everything.index[picked].sort().values

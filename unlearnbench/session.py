@@ -11,6 +11,7 @@ from typing import Any
 from unlearnbench.api.errors import UnlearnBenchError, UsageError
 from unlearnbench.config import combine
 from unlearnbench.phases import Progress, no_progress
+from unlearnbench.price import Price
 from unlearnbench.record import Record
 from unlearnbench.registry import registry
 from unlearnbench.runner import Outcome, execute
@@ -33,6 +34,7 @@ def carry_out(
     progress: Progress = no_progress,
     on_event: Callable[[str], None] = lambda event: None,
     on_left_out: Callable[[Mapping[str, str]], None] | None = None,
+    on_price: Callable[[Price], None] | None = None,
 ) -> Outcome:
     """Run specs, draw a plot beside each record and log finished records to MLflow, also when the rest is interrupted.
 
@@ -71,6 +73,7 @@ def carry_out(
             progress=progress,
             on_record=keep,
             on_left_out=on_left_out,
+            on_price=on_price,
         )
     finally:
         if tracking and finished:
@@ -102,6 +105,7 @@ def run(
     forget: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     requests: Sequence[Mapping[str, Any]] | None = None,
     measures: Sequence[Named] | None = None,
+    profile: str | None = None,
     recipe: Mapping[str, Any] | None = None,
     validation: float | None = None,
     preprocessing: Sequence[Named] | None = None,
@@ -134,6 +138,7 @@ def run(
         "forget": [forget] if isinstance(forget, Mapping) else forget,
         "requests": requests,
         "measures": measures,
+        "profile": profile,
         "recipe": recipe,
         "validation": validation,
         "preprocessing": preprocessing,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from unlearnbench.api.recipe import Recipe
+from unlearnbench.api.seeds import derive_seed
 from unlearnbench.identity import digest
 from unlearnbench.parameters import parameters_json
 
@@ -48,12 +49,27 @@ class Seeds:
 
 
 @dataclass(frozen=True)
-class Subset:
-    """A seeded part of the training rows, for siblings: a share, a draw, or the draw's complement."""
+class Member:
+    """A run's place in an ensemble that a measure asked for: the ``index``-th of ``size``, drawn from ``seed``.
 
-    keep: float
-    draw: int
-    complement: bool = False
+    Siblings have other seeds, all of them or with ``vary`` = ``unlearn`` that of unlearning alone. Shadows have other
+    training sets as well: one half of the audit rows, shadows ``2 j`` and ``2 j + 1`` the two halves of one draw.
+    """
+
+    kind: Literal["siblings", "shadows"]
+    vary: Literal["train", "unlearn"]
+    seed: int
+    index: int
+    size: int
+
+    @property
+    def own_seed(self) -> int:
+        return derive_seed(self.seed, self.kind, str(self.index)) % 2**31
+
+    @property
+    def draw(self) -> int:
+        """Seed of the halves of the audit rows, which the two shadows of a pair share."""
+        return derive_seed(self.seed, "halves", str(self.index // 2)) % 2**31
 
 
 @dataclass(frozen=True)
@@ -73,11 +89,11 @@ class RunSpec:
     checkpoint: Mapping[str, str] | None = None
     device: str = "cpu"
     threads: int = 1
-    subset: Subset | None = None
+    member: Member | None = None
     scenario: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as JSON. No preprocessing leaves no trace, so that specs from before it keep their ids."""
+        """The spec as JSON. What a run does not use (preprocessing, an ensemble) leaves no trace in it."""
         chain = [step.to_json() for step in self.preprocessing]
         return {
             "$schema": SCHEMA,
@@ -95,7 +111,7 @@ class RunSpec:
             "seeds": vars(self.seeds).copy(),
             "device": self.device,
             "threads": self.threads,
-            "subset": vars(self.subset).copy() if self.subset else None,
+            **({"member": vars(self.member).copy()} if self.member else {}),
         }
 
     @classmethod
@@ -116,7 +132,7 @@ class RunSpec:
             checkpoint=document["checkpoint"],
             device=document["device"],
             threads=document["threads"],
-            subset=Subset(**document["subset"]) if document["subset"] else None,
+            member=Member(**document["member"]) if "member" in document else None,
             scenario=document["scenario"],
         )
 
@@ -132,8 +148,21 @@ class RunSpec:
     def scene_key(self) -> str:
         """sha256 of the part that determines data and requests, which runs with other seeds or unlearners share."""
         document = self.to_json()
-        parts = ("task", "dataset", "model", "validation", "preprocessing", "requests", "device", "subset")
-        return digest({part: document[part] for part in parts if part in document})
+        parts = ("task", "dataset", "model", "validation", "preprocessing", "requests", "device")
+        found = {part: document[part] for part in parts if part in document}
+        if self.member is not None and self.member.kind == "shadows":
+            found["half"] = [self.member.draw, self.member.index % 2]
+        return digest(found)
+
+    def as_member(self, member: Member) -> RunSpec:
+        """This run as a member of an ensemble."""
+        own = member.own_seed
+        train = self.seeds.train if member.vary == "unlearn" else own
+        return replace(self, seeds=Seeds(train, own, own), member=member)
+
+    def of_which(self) -> RunSpec:
+        """The run of whose ensemble this one is a member, as far as data and requests go."""
+        return replace(self, member=None)
 
     def run_id(self) -> str:
         """Name of the run's folder: readable, unique, the same for the same spec."""

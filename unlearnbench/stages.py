@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from unlearnbench.api.errors import IncompatibleError
-from unlearnbench.api.runtime import PhaseCost, Result, Splits, State, fabric_for, finish, predict, ref_of
+from unlearnbench.api.errors import IncompatibleError, PluginError
+from unlearnbench.api.runtime import PhaseCost, Result, Splits, State, fabric_for, finish, ref_of
 from unlearnbench.checkpoints import load_checkpoint
 from unlearnbench.guard import guarded
 from unlearnbench.identity import digest, tensors_digest
@@ -21,14 +21,16 @@ from unlearnbench.networks import build_network
 from unlearnbench.parameters import parameters_json
 from unlearnbench.parts import Selection
 from unlearnbench.phases import Made, Phases, restore, unpack
+from unlearnbench.predictions import Predictions
 from unlearnbench.registry import Registry
 from unlearnbench.scenes import Scene, load_dataset, make_scene, prepare
+from unlearnbench.shadows import Pool, pool_of, pooled
 from unlearnbench.spec import RunSpec
+from unlearnbench.stacked import STACK, stackable
 from unlearnbench.store import Damaged, Entry, Store
 from unlearnbench.unlearners import Stage, owner_of_training, stages_of
 
 ENTRIES_IN_MEMORY = 32
-OUTPUTS_IN_MEMORY = 128
 RESULTS_VERSION = 1
 """Goes up when a change of the host changes results; stored models of other versions are not reused."""
 
@@ -48,7 +50,11 @@ class Stages:
     _scenes: dict[str, Scene] = field(default_factory=dict)
     _data: dict[str, tuple[Splits, Mapping[str, str]]] = field(default_factory=dict)
     _entries: LRUCache[str, Entry] = field(default_factory=lambda: LRUCache(ENTRIES_IN_MEMORY))
-    _outputs: LRUCache[tuple[str, str, str], Tensor] = field(default_factory=lambda: LRUCache(OUTPUTS_IN_MEMORY))
+    _pools: dict[str, Pool] = field(default_factory=dict)
+    _stacks: dict[str, bool] = field(default_factory=dict)
+    predictions: Predictions = field(default_factory=Predictions)
+    observed: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """What measures saw of phases that were carried out again, by measure and phase."""
     _places: dict[tuple[str, str, int], str] = field(default_factory=dict)
 
     def check(self, spec: RunSpec) -> None:
@@ -65,9 +71,24 @@ class Stages:
         """Data, task and requests of a run, shared by all runs on the same data."""
         key = spec.scene_key
         if key not in self._scenes:
-            splits, files = self._prepared_data(spec)
-            self._scenes[key] = make_scene(spec, splits, files, device_of(spec.device), self.base)
+            device = device_of(spec.device)
+            if spec.member is not None and spec.member.kind == "shadows":
+                pool, own = self.pool(spec), self.scene(spec.of_which())
+                splits, request = pooled(pool, own.splits, spec.requests[0])
+                kept = pool.kept(spec.member.draw, spec.member.index % 2)
+                shadow = replace(spec, requests=(request,))
+                self._scenes[key] = make_scene(shadow, splits, own.files, device, self.base, kept)
+            else:
+                splits, files = self._prepared_data(spec)
+                self._scenes[key] = make_scene(spec, splits, files, device, self.base)
         return self._scenes[key]
+
+    def pool(self, spec: RunSpec) -> Pool:
+        """The rows that the shadows of a run are made of."""
+        own = spec.of_which()
+        if own.scene_key not in self._pools:
+            self._pools[own.scene_key] = pool_of(self.scene(own))
+        return self._pools[own.scene_key]
 
     def _prepared_data(self, spec: RunSpec) -> tuple[Splits, Mapping[str, str]]:
         """A data set is read once, and preprocessed once for each chain and share of validation rows."""
@@ -146,20 +167,33 @@ class Stages:
 
     def outputs_of_splits(self, entry: Entry, selections: Sequence[Selection], scene: Scene) -> list[Tensor]:
         """The same for several splits, from one restored model."""
-        model: nn.Module | None = None
-        ref = digest(entry.ref.to_json()) if entry.ref else ""
-        outputs = []
-        for selection in selections:
-            view = selection.view("measured")
-            key = (entry.weights_sha256, ref, view.digest())
-            found = self._outputs.get(key)
-            if found is None:
-                if model is None:
-                    model = self.network(entry, scene.device)
-                with guarded("model", scene.shared):
-                    found = self._outputs[key] = predict(model, scene.task, view).float().cpu()
-            outputs.append(found.clone())
-        return outputs
+        return self.predictions.of(entry, selections, scene, partial(self.network, entry, scene.device))
+
+    def again(self, spec: RunSpec, step: int, phase: str) -> tuple[str, Callable[[], object]]:
+        """A phase to carry out once more, its result thrown away: what it is known by, and the call.
+
+        Raises:
+            PluginError: the run has no such phase.
+        """
+        scene, phases = self.scene(spec), replace(self.phases, budget_s=None)
+        owner = owner_of_training(stages_of(self.registry, spec.unlearner))
+        if phase == "train" and not spec.checkpoint:
+            return self.original(spec).key, lambda: phases.train(spec, scene, owner, scene.train, "original")
+        if phase == "train-gold":
+            rows = scene.parts[step].retain
+            return self.gold(spec, step).key, lambda: phases.train(spec, scene, owner, rows, "gold")
+        stages = stages_of(self.registry, spec.unlearner)
+        if phase == "unlearn":
+            before = self._unlearned_before(spec, step)
+            fresh = partial(self.fresh_state, spec, step)
+            return self.unlearned(spec, step).key, lambda: phases.unlearn(spec, scene, stages, fresh, before, step)
+        preparing = [stage for stage in stages if "prepare" in stage.phases]
+        if phase == "prepare" and preparing:
+            original = self.original(spec)
+            keys = digest([entry.key for entry in self.prepared(spec) if entry])
+            return keys, lambda: [phases.prepare(spec, scene, stage, original) for stage in preparing]
+        raise PluginError("broken-contract", f"this run has no phase {phase!r} to observe",
+                          hint="ask evidence.cost which there are")  # fmt: skip
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -178,13 +212,65 @@ class Stages:
     def _trained(self, spec: RunSpec, rows: Selection, what: str) -> Entry:
         scene = self.scene(spec)
         owner = owner_of_training(stages_of(self.registry, spec.unlearner))
-        inputs = {
+        if owner is None and spec.member is not None and spec.member.vary == "train":
+            stack = self._stack(spec, what)
+            if len(stack) > 1 and self._stackable(spec, rows):
+                return self._trained_together(stack, spec.member.index, what)
+        inputs = self._training_inputs(spec, owner, rows)
+        return self._made("train", inputs, lambda: self.phases.train(spec, scene, owner, rows, what))
+
+    def _training_inputs(self, spec: RunSpec, owner: Stage | None, rows: Selection) -> dict[str, Any]:
+        return {
             "phase": "train",
             "trainer": {**(owner.identity("train") if owner else {}), "recipe": parameters_json(spec.recipe)},
             "data": rows.view("train").digest(),
-            **self._common(spec, scene, spec.seeds.train),
+            **self._common(spec, self.scene(spec), spec.seeds.train),
         }
-        return self._made("train", inputs, lambda: self.phases.train(spec, scene, owner, rows, what))
+
+    def _rows_of(self, spec: RunSpec, what: str) -> Selection:
+        scene = self.scene(spec)
+        return scene.train if what == "original" else scene.parts[-1].retain
+
+    def _stack(self, spec: RunSpec, what: str) -> dict[int, RunSpec]:
+        """The members of an ensemble that are trained in lockstep with this one, by index: as many rows, and near."""
+        own = spec.member
+        assert own is not None
+        start = own.index - own.index % STACK
+        near = {
+            index: spec.as_member(replace(own, index=index)) for index in range(start, min(start + STACK, own.size))
+        }
+        rows = len(self._rows_of(spec, what))
+        return {index: member for index, member in near.items() if len(self._rows_of(member, what)) == rows}
+
+    def _stackable(self, spec: RunSpec, rows: Selection) -> bool:
+        scene = self.scene(spec)
+        key = digest([scene.ref.to_json(), parameters_json(spec.recipe), scene.device.type, spec.task])
+        if key not in self._stacks:
+            with guarded(f"model {scene.ref.name}"):
+                model = build_network(self.registry, scene.ref, 0, scene.device)
+                self._stacks[key] = stackable(model, scene.task, rows.view("train"), spec.recipe)
+        return self._stacks[key]
+
+    def _trained_together(self, stack: Mapping[int, RunSpec], index: int, what: str) -> Entry:
+        """One entry of a stack; whoever asks first has all of them made and stored.
+
+        A network's last bits depend on what it was stacked with, so that is part of its key, and a stack of which a
+        part was lost is trained as a whole again.
+        """
+        alone = {i: self._training_inputs(spec, None, self._rows_of(spec, what)) for i, spec in stack.items()}
+        together = digest([digest(inputs) for inputs in alone.values()])
+        inputs = {i: {**own, "stack": together} for i, own in alone.items()}
+
+        def make() -> Made:
+            members = list(stack.values())
+            rows = [self._rows_of(spec, what) for spec in members]
+            made = dict(zip(stack, self.phases.train_stack(members, self.scene(members[0]), rows, what), strict=True))
+            for i, found in made.items():
+                if i != index:
+                    self._keep("train", _entry(digest(inputs[i]), inputs[i], found))
+            return made[index]
+
+        return self._made("train", inputs[index], make)
 
     def _from_checkpoint(self, spec: RunSpec) -> Entry:
         scene = self.scene(spec)
@@ -235,10 +321,13 @@ class Stages:
                 entry = None
             if entry is None:
                 entry = _entry(key, inputs, make())
-                self.computed.append(phase)
-                self.store.put(phase, entry)
+                self._keep(phase, entry)
             self._entries[key] = entry
         return entry
+
+    def _keep(self, phase: str, entry: Entry) -> None:
+        self.computed.append(phase)
+        self.store.put(phase, entry)
 
 
 def device_of(name: str) -> torch.device:

@@ -13,8 +13,10 @@ from torch.nn.functional import interpolate
 
 from unlearnbench.api.errors import IncompatibleError
 from unlearnbench.api.runtime import Data, Splits
+from unlearnbench.labels import mislabelled
 from unlearnbench.parameters import resolve_parameters
 from unlearnbench.preprocessing import (
+    LABEL_STEPS,
     STEPS,
     ChannelsParams,
     FlattenParams,
@@ -41,14 +43,18 @@ def preprocessed(splits: Splits, steps: Sequence[Choice]) -> Splits:
         IncompatibleError: a step does not fit the rows.
     """
     for step in steps:
+        params = resolve_parameters(STEPS[step.name], step.params, where=step.name)
+        if step.name in LABEL_STEPS:
+            splits = mislabelled(splits, params, step.name)
+            continue
         if not splits.train.x.is_floating_point():
             raise _misfit(step.name, f"needs inputs that are numbers, not {splits.train.x.dtype}")
-        params = resolve_parameters(STEPS[step.name], step.params, where=step.name)
         change = _fitted(params, splits.train.x, step.name)
         splits = Splits(
             train=_changed(splits.train, change),
             test=_changed(splits.test, change),
             validation=None if splits.validation is None else _changed(splits.validation, change),
+            holdout=None if splits.holdout is None else _changed(splits.holdout, change),
         )
     return splits
 

@@ -23,6 +23,7 @@ from unlearnbench.api.specs import (
     MeasureSpec,
     ModelSpec,
     Paper,
+    ReadingSpec,
     Spec,
     UnlearnerSpec,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Param",
     "Phase",
     "PluginError",
+    "ReadingSpec",
     "Recipe",
     "Spec",
     "UnlearnBenchError",

@@ -17,6 +17,8 @@ RequestKind = Literal["samples", "class", "group", "target", "nodes", "edges", "
 UnlearnerRead = Literal["forget", "retain", "train", "validation"]
 MeasureRead = Literal["original", "gold", "siblings", "cost", "certificate"]
 Invariance = Literal["row-order", "batch-size"]
+Direction = Literal["higher", "lower", "gold", "by-split", "by-split-lower"]
+Effort = Literal["predictions", "models", "ensemble", "repetition"]
 Kind = Literal["dataset", "model", "unlearner", "measure"]
 
 InputKind = Literal["numbers", "tokens", "graphs"]
@@ -71,7 +73,8 @@ class Spec:
             raise ValueError(f"{self.name} needs a summary in one printable line")
         for field in dataclasses.fields(self):
             allowed = _CLOSED_SETS.get((type(self).kind, field.name))
-            unknown = set(getattr(self, field.name)) - set(allowed) if allowed else set()
+            value = getattr(self, field.name)
+            unknown = set((value,) if isinstance(value, str) else value) - set(allowed) if allowed else set()
             if unknown:
                 raise ValueError(f"{field.name} of {self.name}: {sorted(unknown)} not among {sorted(allowed or ())}")
 
@@ -85,7 +88,7 @@ class Spec:
             elif isinstance(value, Paper):
                 value = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(value).items()}
             elif isinstance(value, tuple):
-                value = list(value)
+                value = [dataclasses.asdict(v) if isinstance(v, ReadingSpec) else v for v in value]
             found[field.name] = value
         return found
 
@@ -129,13 +132,52 @@ class UnlearnerSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingSpec:
+    """A reading that a measure yields: its name, where good values lie, its unit and what it says.
+
+    ``better`` is ``higher``, ``lower``, ``gold`` (closest to the gold model's), or ``by-split``: higher on rows that
+    should stay known (retain, test), gold's value elsewhere; ``by-split-lower`` the same for losses. A name that ends
+    in ``*`` stands for all names that begin so: names that parameters make.
+    """
+
+    name: str
+    better: Direction
+    unit: str = ""
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if self.better not in get_args(Direction):
+            raise ValueError(f"better of {self.name}: {self.better!r} not among {list(get_args(Direction))}")
+
+    def covers(self, name: str) -> bool:
+        """Whether this is the declaration of a reading of that name."""
+        return name.startswith(self.name[:-1]) if self.name.endswith("*") else name == self.name
+
+    def directions(self, split: str) -> tuple[str, ...]:
+        """What a reading on a split may say about where good values lie."""
+        if not self.better.startswith("by-split"):
+            return (self.better,)
+        known = "lower" if self.better.endswith("lower") else "higher"
+        return (known,) if split in ("retain", "test", "validation") else ("gold",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSpec(Spec):
-    """A measure: what it needs besides the subject's predictions. One that reads ``cost`` does not repeat in bits."""
+    """A measure: what it needs, what it yields and what it costs. One that reads ``cost`` does not repeat in bits.
+
+    ``effort`` says what it takes: ``predictions`` that the run makes anyway; work on copies of the subject's
+    ``models``, such as training them; an ``ensemble`` of further models; or the ``repetition`` of phases under
+    observation. ``shorthand`` names the parameter, a tuple of texts, that takes what stands after a colon in
+    ``--measure sklearn:f1_macro@test``.
+    """
 
     kind: ClassVar[Kind] = "measure"
     tasks: tuple[TaskName, ...] = ("classification",)
     requests: tuple[RequestKind, ...] = ITEM_REQUESTS
     reads: tuple[MeasureRead, ...] = ()
+    readings: tuple[ReadingSpec, ...] = ()
+    effort: Effort = "predictions"
+    shorthand: str = ""
 
 
 _CLOSED_SETS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -145,6 +187,7 @@ _CLOSED_SETS: dict[tuple[str, str], tuple[str, ...]] = {
     ("unlearner", "reads"): get_args(UnlearnerRead),
     ("unlearner", "invariant_to"): get_args(Invariance),
     ("measure", "reads"): get_args(MeasureRead),
+    ("measure", "effort"): get_args(Effort),
 }
 
 SPEC_TYPES: dict[str, type[Spec]] = {

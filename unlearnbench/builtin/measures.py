@@ -1,4 +1,4 @@
-"""Measures that every run has: accuracy, SalUn's four numbers, agreement with gold, cost."""
+"""Measures that every run has: accuracy, SalUn's four numbers, agreement with gold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import Better, Component, Evidence, PhaseCost, Reading
+from unlearnbench.api.runtime import Better, Component, Evidence, Reading, drawn_rows
 from unlearnbench.builtin.plugin import MembershipParams
 
 _BETTER: dict[str, Better] = {"retain": "higher", "test": "higher"}
@@ -67,8 +67,9 @@ class UaRaTaMia(Component[MembershipParams]):
         if not all(np.isfinite(values).all() for values in confidence.values()):
             return Reading("MIA", None, 0, unit="%", status="non-finite")
         rng = evidence.rng("members")
-        members = confidence["retain"][torch.randperm(len(confidence["retain"]), generator=rng)[:n].numpy()]
-        others = confidence["test"][torch.randperm(len(confidence["test"]), generator=rng)[:n].numpy()]
+        members, others = (
+            confidence[split][drawn_rows(evidence.view(split).ids, n, rng).numpy()] for split in ("retain", "test")
+        )
         attack = SVC(C=3, gamma="auto", kernel="rbf", random_state=0)
         attack.fit(np.concatenate([members, others])[:, None], np.repeat([1, 0], n))
         taken = attack.predict(confidence["forget"][:, None])
@@ -126,30 +127,3 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
     return torch.where(p > 0, p * (p / q).log2(), 0.0).sum(1)
-
-
-class RunCost(Component[NoParams]):
-    """What the subject cost to make: training for original and gold, preparing and unlearning for the unlearned."""
-
-    def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        phases = {
-            "original": ("train",),
-            "gold": ("train-gold",),
-            "unlearned": ("prepare", "unlearn"),
-        }[evidence.subject]
-        parts = [evidence.cost[phase] for phase in phases if phase in evidence.cost]
-        if not parts:
-            yield Reading("wall-time", None, 0, better="lower", unit="s", status="not trained here")
-            return
-        yield Reading("wall-time", sum(p.wall_s for p in parts), 1, better="lower", unit="s")
-        yield Reading("cpu-time", sum(p.cpu_s for p in parts), 1, better="lower", unit="s")
-        yield Reading("peak-memory", max(p.peak_memory_mb for p in parts), 1, better="lower", unit="MB")
-        yield Reading("rows-read", float(_rows(parts)), 1, better="lower", unit="rows")
-        gold = evidence.cost.get("train-gold")
-        spent = sum(p.cpu_s for p in parts)
-        if evidence.subject == "unlearned" and gold is not None and spent > 0:
-            yield Reading("speed-up", gold.cpu_s / spent, 1, better="higher", unit="x")
-
-
-def _rows(parts: Sequence[PhaseCost]) -> int:
-    return sum(n for p in parts for n in p.rows_read.values())

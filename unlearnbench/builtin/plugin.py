@@ -12,6 +12,7 @@ from unlearnbench.api import (
     ModelSpec,
     Paper,
     Param,
+    ReadingSpec,
     UnlearnerSpec,
     hookimpl,
 )
@@ -183,7 +184,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
 
 @hookimpl
 def unlearnbench_measures() -> list[MeasureSpec]:
-    measures = "unlearnbench.builtin.measures"
+    measures, cost = "unlearnbench.builtin.measures", "unlearnbench.builtin.cost"
     return [
         MeasureSpec(
             name="accuracy",
@@ -191,6 +192,14 @@ def unlearnbench_measures() -> list[MeasureSpec]:
             target=f"{measures}:Accuracy",
             tasks=TASKS,  # type: ignore[arg-type]
             requests=REQUESTS,  # type: ignore[arg-type]
+            readings=(
+                ReadingSpec(name="accuracy", better="by-split", summary="Share of rows (cells) judged rightly."),
+                ReadingSpec(name="loss", better="by-split-lower", summary="Mean loss of the task."),
+                ReadingSpec(name="subset-accuracy", better="by-split", summary="Rows whose every label is right."),
+                ReadingSpec(name="macro-f1", better="by-split", summary="Mean over the labels of F1."),
+                ReadingSpec(name="recall", better="by-split", summary="Share of a label's carriers that are found."),
+                ReadingSpec(name="iou", better="by-split", summary="Intersection over union of a class's pixels."),
+            ),
         ),
         MeasureSpec(
             name="ua-ra-ta-mia",
@@ -199,6 +208,13 @@ def unlearnbench_measures() -> list[MeasureSpec]:
             params=MembershipParams,
             requests=ITEM_REQUESTS,
             reads=("gold",),
+            readings=(
+                ReadingSpec(name="UA", better="gold", unit="%", summary="100 less the accuracy on the forget set."),
+                ReadingSpec(name="RA", better="gold", unit="%", summary="Accuracy on the retain set."),
+                ReadingSpec(name="TA", better="gold", unit="%", summary="Accuracy on the test rows."),
+                ReadingSpec(name="MIA", better="gold", unit="%", summary="Forget set taken for rows never seen."),
+                ReadingSpec(name="average-gap", better="lower", unit="%", summary="Mean distance of the four to gold."),
+            ),
             paper=_SALUN,
         ),
         MeasureSpec(
@@ -208,13 +224,49 @@ def unlearnbench_measures() -> list[MeasureSpec]:
             tasks=("classification", "node-classification"),
             requests=REQUESTS,  # type: ignore[arg-type]
             reads=("gold",),
+            readings=(
+                ReadingSpec(name="js", better="lower", summary="Mean Jensen-Shannon divergence, in [0, 1]."),
+                ReadingSpec(
+                    name="activation-distance", better="lower", summary="Mean Euclidean distance of probabilities."
+                ),
+            ),
         ),
         MeasureSpec(
             name="run-cost",
             summary="Wall and CPU time, peak memory, rows read, and the speed-up over training gold.",
-            target=f"{measures}:RunCost",
+            target=f"{cost}:RunCost",
             tasks=TASKS,  # type: ignore[arg-type]
             requests=REQUESTS,  # type: ignore[arg-type]
             reads=("cost", "gold"),
+            readings=(
+                ReadingSpec(name="wall-time", better="lower", unit="s", summary="Time that passed."),
+                ReadingSpec(name="cpu-time", better="lower", unit="s", summary="Time of all cores."),
+                ReadingSpec(name="peak-memory", better="lower", unit="MB", summary="Peak above the start."),
+                ReadingSpec(name="rows-read", better="lower", unit="rows", summary="Rows read from views."),
+                ReadingSpec(name="speed-up", better="higher", unit="x", summary="CPU time of gold over its own."),
+            ),
+        ),
+        MeasureSpec(
+            name="flops",
+            summary="Floating-point operations of each phase, counted in a pass of their own.",
+            target=f"{cost}:Flops",
+            tasks=TASKS,  # type: ignore[arg-type]
+            requests=REQUESTS,  # type: ignore[arg-type]
+            reads=("gold",),
+            readings=(
+                ReadingSpec(name="flops", better="lower", unit="FLOP", summary="Matrix products and convolutions."),
+                ReadingSpec(name="flops-saved", better="higher", unit="x", summary="FLOPs of gold over its own."),
+            ),
+            effort="repetition",
+        ),
+        MeasureSpec(
+            name="energy",
+            summary="Energy of each phase as codecarbon reads or estimates it, in a pass of its own.",
+            target=f"{cost}:Energy",
+            tasks=TASKS,  # type: ignore[arg-type]
+            requests=REQUESTS,  # type: ignore[arg-type]
+            reads=("cost",),
+            readings=(ReadingSpec(name="energy", better="lower", unit="J", summary="Processor, memory and GPU."),),
+            effort="repetition",
         ),
     ]

@@ -23,6 +23,9 @@ Exit codes:
 
 _COMMANDS = {
     "run": "unlearnbench.cli.run",
+    "compare": "unlearnbench.cli.compare",
+    "report": "unlearnbench.cli.report",
+    "meta": "unlearnbench.cli.meta",
     "list": "unlearnbench.cli.browse",
     "show": "unlearnbench.cli.browse",
     "cite": "unlearnbench.cli.browse",

@@ -16,6 +16,7 @@ import click
 from unlearnbench.api.errors import UsageError
 
 if TYPE_CHECKING:
+    from unlearnbench.price import Price
     from unlearnbench.runner import Outcome
     from unlearnbench.spec import RunSpec
 
@@ -41,7 +42,16 @@ MAX_SEEDS = 10_000
     help="random=0.1, class=3, group=person:7, ids=1,2, file=F or JSON. Repeatable.",
 )
 @click.option(
-    "--measure", "measures", multiple=True, metavar="NAME", help="Measure, in place of the scenario's. Repeatable."
+    "--measure",
+    "measures",
+    multiple=True,
+    metavar="NAME",
+    help="Measure, in place of the scenario's, or sklearn:f1_macro@test. Repeatable.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["smoke", "standard", "audit", "gold"]),
+    help="How much evidence to take, from cheap to dear, in place of the scenario's measures.",
 )
 @click.option(
     "--seed",
@@ -107,6 +117,7 @@ def run_command(
     model: str | None,
     forget: tuple[str, ...],
     measures: tuple[str, ...],
+    profile: str | None,
     seed: tuple[int, ...],
     seeds: tuple[str, ...],
     settings: tuple[str, ...],
@@ -143,7 +154,8 @@ def run_command(
         unlearners = tuple(every_unlearner(registry()))
     choices = {
         "unlearners": unlearners, "scenario": scenario, "dataset": dataset, "model": model, "measures": measures,
-        "validation": validation, "preprocessing": preprocessing, "device": device, "threads": threads,
+        "profile": profile, "validation": validation, "preprocessing": preprocessing,
+        "device": device, "threads": threads,
         "seeds": _seeds(seed, seeds), "forget": _forget(forget), "checkpoint": str(checkpoint) if checkpoint else None,
     }  # fmt: skip
     made = {name: None if choice == () else choice for name, choice in choices.items()}
@@ -164,6 +176,7 @@ def run_command(
             progress=progress_bar if watched() and not (quiet or as_json) else no_progress,
             on_event=warn,
             on_left_out=_tell_left_out if all_unlearners else None,
+            on_price=None if quiet else _tell_price,
         )
     if as_json:
         click.echo(
@@ -202,14 +215,21 @@ def _tell_left_out(reasons: Mapping[str, str]) -> None:
         click.echo(f"left out: {' '.join(found.split())}", err=True)
 
 
+def _tell_price(price: Price) -> None:
+    if price.models:
+        click.echo(f"price: {price}", err=True)
+
+
 def _dry_run(specs: list[RunSpec], as_json: bool, *, leave_out: bool) -> int:
     from unlearnbench.plan import check, describe, passing
+    from unlearnbench.price import price
     from unlearnbench.registry import registry
 
     with contextlib.redirect_stdout(sys.stderr):
         left_out: dict[str, str] | None = {} if leave_out else None
         specs = passing(specs, [partial(check, registry=registry())], left_out)
         plans = [describe(spec, registry()) for spec in specs]
+        _tell_price(price(specs, registry()))
     _tell_left_out(left_out or {})
     if as_json:
         click.echo(json.dumps(plans, indent=1, sort_keys=True))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from unlearnbench.comparison.comparable import title
 from unlearnbench.record import Record
 
 COLUMNS: tuple[tuple[str, str, str, str], ...] = (
@@ -79,19 +80,6 @@ def cell(heading: str, values: Sequence[float]) -> str:
     return f"{text} ±{stdev(values):.{digits}f}" if len(values) > 1 and heading != "CPU s" else text
 
 
-def title(records: Sequence[Record]) -> str:
-    """What was run, in one line."""
-    document = records[0].document
-    spec = document["spec"]
-    scenario = spec["scenario"] or f"{spec['dataset']['name']} / {spec['model']['name']}"
-    request = document["requests"][-1]
-    what = f"{request['kind']}: forget {request['forget']:,} of {request['forget'] + request['retain']:,} rows"
-    if len(document["requests"]) > 1:
-        what = f"{len(document['requests'])} requests, the last {what}"
-    seeds = len({(record.document["spec"]["seeds"]["train"]) for record in records})
-    return f"{scenario} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
-
-
 def groups(records: Sequence[Record]) -> list[list[Record]]:
     """Records that may stand in one table: the same data, model and requests."""
     found: dict[str, list[Record]] = {}
@@ -103,41 +91,110 @@ def groups(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def print_table(records: Sequence[Record]) -> None:
-    """Print one table per group of records; a narrow terminal gets one block per row instead."""
+    """Print one table per group of records, and the evidence besides it, if any was taken."""
+    for group in groups(records):
+        rows = table_rows(group)
+        headings = [column[0] for column in COLUMNS if any(column[0] in values for _, values in rows)]
+        if headings:
+            cells = [[cell(h, values[h]) if h in values else "" for h in headings] for _, values in rows]
+            print_grid(title(group), [name for name, _ in rows], headings, cells)
+        print_evidence(group)
+
+
+def print_evidence(records: Sequence[Record]) -> None:
+    """Attacks and audits beside original and gold: what has gold's value as its aim and is in no column above."""
+    columns, found = evidence_rows(records)
+    if not found:
+        return
+    seeds = len({_seed(record) for record in records})
+    caption = "evidence: value [95 % interval]" + (", means over seeds" if seeds > 1 else "")
+    caption += "; above or below: where most intervals leave out gold's"
+    cells = [[_evidence_cell(by_subject.get(column, [])) for column in columns] for by_subject in found.values()]
+    print_grid(caption, list(found), columns, cells)
+
+
+def evidence_rows(records: Sequence[Record]) -> tuple[list[str], dict[str, dict[str, list[Mapping[str, Any]]]]]:
+    """Names of the subjects, and their readings by the flat name of what was read."""
+    shown = {(measure, name) for _, measure, name, _ in COLUMNS}
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    columns: dict[str, None] = {}
+    for record in records:
+        trained = "" if record.document["trainer"] == "recipe" else f" of {record.document['trainer']}"
+        for reading in record.readings:
+            if not _is_evidence(reading, record, shown):
+                continue
+            subject = reading["subject"]
+            column = record.unlearner if subject == "unlearned" else f"{subject}{trained}"
+            columns[column] = None
+            name = reading["key"].replace(f".request={len(record.document['requests']) - 1}", "")
+            taken = found.setdefault(name, {}).setdefault(column, [])
+            # Original and gold stand in the record of every unlearner that shares them.
+            if subject == "unlearned" or _seed(record) not in {r["_seed"] for r in taken}:
+                taken.append({**reading, "_seed": _seed(record)})
+    return list(columns), found
+
+
+def _is_evidence(reading: Mapping[str, Any], record: Record, shown: set[tuple[str, str]]) -> bool:
+    at = {name: value for name, value in reading["at"].items() if name != "request"}
+    last = reading["at"].get("request", str(len(record.document["requests"]) - 1))
+    return (
+        reading["better"] == "gold"
+        and reading["split"] in ("", "forget")
+        and (reading["measure"], reading["name"]) not in shown
+        and reading["measure"] not in ("accuracy", "ua-ra-ta-mia")
+        and at in ({}, {"fpr": "0.01"}, {"rows": "vulnerable"}, {"fpr": "0.01", "rows": "vulnerable"})
+        and last == str(len(record.document["requests"]) - 1)
+    )
+
+
+def _evidence_cell(readings: Sequence[Mapping[str, Any]]) -> str:
+    """Mean value, mean ends of the intervals, and the verdict of most; the status where there is no value."""
+    valued = [reading for reading in readings if reading["value"] is not None]
+    if not valued:
+        return str(readings[0]["status"]) if readings else ""
+    text = f"{fmean(reading['value'] for reading in valued):.3g}"
+    ends = [reading["interval"] for reading in valued if reading["interval"]]
+    if ends:
+        text += f" [{fmean(low for low, _ in ends):.3g}, {fmean(high for _, high in ends):.3g}]"
+    verdicts = [str(reading["verdict"]) for reading in valued if reading["verdict"]]
+    for side in ("above", "below"):
+        if 2 * verdicts.count(f"{side} gold") > len(valued):
+            text += f" {side}"
+    if len(valued) < len(readings):
+        text += f" ({len(readings) - len(valued)} undefined)"
+    return text
+
+
+def print_grid(caption: str, names: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table; a terminal that is too narrow for it gets one block per row instead."""
     from rich import box
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
-    for group in groups(records):
-        rows = table_rows(group)
-        headings = [column[0] for column in COLUMNS if any(column[0] in values for _, values in rows)]
-        if not headings:
-            continue
-        cells = [[cell(h, values[h]) if h in values else "" for h in headings] for _, values in rows]
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("", no_wrap=True)
-        for heading in headings:
-            table.add_column(heading, justify="right", no_wrap=True)
-        for (name, _), line in zip(rows, cells, strict=True):
-            table.add_row(name, *line)
-        console = Console(file=sys.stdout, highlight=False)
-        needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-        # A pipe has no width: never cut what a program may read. COLUMNS says that somebody means it.
-        fixed = console.is_terminal or "COLUMNS" in os.environ
-        console.width = console.width if fixed else max(console.width, needed)
-        console.print(title(group), markup=False)
-        if needed > console.width:
-            _print_blocks(console, rows, headings, cells)
-        else:
-            console.print(table)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, line in zip(names, cells, strict=True):
+        table.add_row(name, *line)
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    # A pipe has no width: never cut what a program may read. COLUMNS says that somebody means it.
+    fixed = console.is_terminal or "COLUMNS" in os.environ
+    console.width = console.width if fixed else max(console.width, needed)
+    console.print(caption)
+    if needed > console.width:
+        _print_blocks(console, names, headings, cells)
+    else:
+        console.print(table)
 
 
-def _print_blocks(console: Any, rows: Sequence[Row], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _print_blocks(console: Any, names: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     wide = max(len(h) for h in headings)
-    for (name, _), line in zip(rows, cells, strict=True):
-        console.print(f"\n{name}", markup=False)
+    for name, line in zip(names, cells, strict=True):
+        console.print(f"\n{name}")
         for heading, text in zip(headings, line, strict=True):
             if text:
-                console.print(f"  {heading:<{wide}}  {text}", markup=False)
+                console.print(f"  {heading:<{wide}}  {text}")
     console.print()

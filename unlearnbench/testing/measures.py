@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearnbench.api.runtime import SUBJECTS, Reading, Subject
+from unlearnbench.api.runtime import SUBJECTS, Reading, Subject, generator
 from unlearnbench.evidence import RunEvidence
 from unlearnbench.guard import guarded
 from unlearnbench.parameters import resolve_parameters
@@ -40,16 +40,27 @@ class Diverged(RunEvidence):
         return torch.full_like(found, math.nan) if subject in (None, self.subject) else found
 
 
-def _spec(bench: Bench) -> RunSpec:
+class Shuffled(RunEvidence):
+    """The same evidence with the rows of every split in another order."""
+
+    def _selection(self, split: str) -> Selection:
+        found = super()._selection(split)
+        order = torch.randperm(len(found), generator=generator(len(found)))
+        return Selection(found.data, found.index[order], found.elements)
+
+
+def _spec(bench: Bench, unlearner: str = "retrain") -> RunSpec:
     pairs = bench.combinations()
     if not pairs:
         raise NotApplicable("none of its tasks has a tiny problem")
     task, request = next((pair for pair in pairs if pair[1] == "class"), pairs[0])
-    return bench.tiny(PROBLEMS[task][0], REQUESTS[request], "retrain", bench.spec.name)
+    return bench.tiny(PROBLEMS[task][0], REQUESTS[request], unlearner, bench.spec.name)
 
 
-def _readings(bench: Bench, subject: Subject, kind: type[RunEvidence] = RunEvidence) -> list[Reading]:
-    spec, stages = _spec(bench), bench.stages()
+def _readings(
+    bench: Bench, subject: Subject, kind: type[RunEvidence] = RunEvidence, unlearner: str = "retrain"
+) -> list[Reading]:
+    spec, stages = _spec(bench, unlearner), bench.stages()
     params = resolve_parameters(bench.spec.params, spec.measures[0].params, where=bench.spec.name)
     evidence = kind(stages, spec, 0, subject, bench.spec.name, bench.spec.reads)
     with guarded(f"measure {bench.spec.name}", stages.scene(spec).shared):
@@ -73,6 +84,57 @@ def readings_say_what_they_are(bench: Bench) -> None:
         require(all(type(r.n) is int and r.n >= 0 for r in readings), "n is not a number of units")
         silent = [r.key for r in readings if r.value is None and r.status == "ok"]
         require(not silent, f"{', '.join(silent)} have neither value nor status")
+
+
+def yields_what_it_declares(bench: Bench) -> None:
+    """Each reading is one that the spec declares, with the declared unit, and good values lie where it says."""
+    require(bench.spec.readings, "the spec declares no readings")
+    for subject in SUBJECTS:
+        for reading in _readings(bench, subject):
+            declared = next((one for one in bench.spec.readings if one.covers(reading.name)), None)
+            require(declared is not None, f"{reading.name} is not declared")
+            assert declared is not None
+            require(reading.unit == declared.unit, f"{reading.key} has unit {reading.unit!r}, not {declared.unit!r}")
+            allowed = declared.directions(reading.split)
+            require(reading.better in allowed, f"{reading.key} says {reading.better}, its spec {' or '.join(allowed)}")
+
+
+def value_lies_in_its_interval(bench: Bench) -> None:
+    """A reading with an interval lies in it."""
+    for subject in SUBJECTS:
+        outside = [
+            r.key
+            for r in _readings(bench, subject)
+            if None not in (r.low, r.value, r.high) and not r.low <= r.value <= r.high  # type: ignore[operator]
+        ]
+        require(not outside, f"{', '.join(outside[:3])} of {subject} lies outside its own interval")
+
+
+def what_did_nothing_reads_as_the_original(bench: Bench) -> None:
+    """A model that an unlearner handed back as it was has the readings of the original, to the last digit."""
+    if "cost" in bench.spec.reads or bench.spec.effort == "repetition":
+        raise NotApplicable("it reads what the subject cost")
+    original, unlearned = (
+        _values(_readings(bench, subject, unlearner="identity")) for subject in ("original", "unlearned")
+    )
+    shared = original.keys() & unlearned.keys()
+    differ = sorted(key for key in shared if original[key] != unlearned[key])
+    require(shared, "no reading is about both")
+    require(not differ, f"{', '.join(differ[:3])} tell the original from its exact copy")
+
+
+def row_order_does_not_matter_to_it(bench: Bench) -> None:
+    """The order of rows does not change a reading, rounding aside."""
+    if "cost" in bench.spec.reads:
+        raise NotApplicable("it reads the clock")
+    plain, shuffled = (_values(_readings(bench, "unlearned", kind)) for kind in (RunEvidence, Shuffled))
+    require(plain.keys() == shuffled.keys(), "other readings with the rows in another order")
+    differ = [key for key, value in plain.items() if not _alike(value, shuffled[key])]
+    require(not differ, f"{', '.join(differ[:3])} depend on the order of rows")
+
+
+def _alike(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6))
 
 
 def same_seed_same_readings(bench: Bench) -> None:
@@ -115,6 +177,10 @@ def diverged_outputs_are_a_status(bench: Bench) -> None:
 
 CHECKS: tuple[Check, ...] = (
     readings_say_what_they_are,
+    yields_what_it_declares,
+    value_lies_in_its_interval,
+    what_did_nothing_reads_as_the_original,
+    row_order_does_not_matter_to_it,
     same_seed_same_readings,
     gold_is_ideal,
     no_rows_is_a_status,

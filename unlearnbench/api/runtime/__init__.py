@@ -4,14 +4,18 @@ from unlearnbench.api.runtime.batches import joined, mixed, paired
 from unlearnbench.api.runtime.data import Batch, BudgetExceeded, Data, Meter, Splits, View
 from unlearnbench.api.runtime.evidence import (
     SUBJECTS,
+    AsksForEnsembles,
     Better,
+    Ensemble,
     Evidence,
     Measure,
     PhaseCost,
     Reading,
-    Sibling,
+    Shadows,
+    Siblings,
     Subject,
     Summarises,
+    Vary,
 )
 from unlearnbench.api.runtime.files import one_line, require_file
 from unlearnbench.api.runtime.graphs import Graphs
@@ -35,7 +39,7 @@ from unlearnbench.api.runtime.jobs import (
 from unlearnbench.api.runtime.masks import Mask, masked
 from unlearnbench.api.runtime.models import BuildJob, ModelComponent, Ref, attach_ref, ref_of
 from unlearnbench.api.runtime.per_sample import absolute_gradients, per_sample_gradients, squared_gradients
-from unlearnbench.api.runtime.seeds import derive_seed, generator, local_rng
+from unlearnbench.api.runtime.seeds import derive_seed, drawn_rows, generator, local_rng
 from unlearnbench.api.runtime.tasks import (
     MISSING,
     TASKS,
@@ -60,6 +64,7 @@ __all__ = [
     "MISSING",
     "SUBJECTS",
     "TASKS",
+    "AsksForEnsembles",
     "Batch",
     "Better",
     "BudgetExceeded",
@@ -70,6 +75,7 @@ __all__ = [
     "Data",
     "DataJob",
     "Dataset",
+    "Ensemble",
     "Evidence",
     "Fetches",
     "Graphs",
@@ -90,7 +96,8 @@ __all__ = [
     "Request",
     "Result",
     "Segmentation",
-    "Sibling",
+    "Shadows",
+    "Siblings",
     "Splits",
     "State",
     "Stepper",
@@ -100,11 +107,13 @@ __all__ = [
     "TrainJob",
     "UnlearnJob",
     "Unlearner",
+    "Vary",
     "View",
     "absolute_gradients",
     "attach_ref",
     "augmented",
     "derive_seed",
+    "drawn_rows",
     "fabric_for",
     "finish",
     "fit",

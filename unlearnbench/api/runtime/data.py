@@ -129,11 +129,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a data set hands over: three sets of rows that never mix."""
+    """What a data set hands over: sets of rows that never mix.
+
+    ``holdout`` are unseen rows with the training rows' own faults, such as wrong labels, which clean test rows do not
+    have: what attacks compare forgotten rows with. Without it the hold-out comes out of the test rows.
+    """
 
     train: Data
     test: Data
     validation: Data | None = None
+    holdout: Data | None = None
 
 
 class BudgetExceeded(PluginError):
@@ -198,6 +203,11 @@ class View:
     def is_graph(self) -> bool:
         """Whether the rows are nodes of one graph, which is always read as a whole."""
         return self._data.edges is not None
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether each row is a graph of its own."""
+        return self._data.graphs is not None
 
     def digest(self) -> str:
         """sha256 of the data, the selected rows and the elements: what a stored model is keyed by."""

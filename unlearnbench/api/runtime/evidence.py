@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -16,6 +16,9 @@ from unlearnbench.api.runtime.tasks import Task
 Subject = Literal["original", "gold", "unlearned"]
 SUBJECTS: tuple[Subject, ...] = ("original", "gold", "unlearned")
 Better = Literal["higher", "lower", "gold"]
+Vary = Literal["train", "unlearn"]
+"""Whether siblings differ by all seeds, or have one original and differ by the seed of unlearning alone."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Reading:
 
     ``better`` says where good values lie: ``higher``, ``lower``, or ``gold`` (closest to the gold model's reading, far
     below is as bad as far above). ``n`` is the number of units behind the value, ``at`` its coordinates (class, target,
-    request, ...). A value that does not exist is None with a status that says why; never 0, never NaN.
+    request, ...), ``low`` and ``high`` the ends of its 95 % interval where there is one. A value that does not exist is
+    None with a status that says why; never 0, never NaN.
     """
 
     name: str
@@ -36,8 +40,14 @@ class Reading:
     at: Mapping[str, str] = field(default_factory=dict)
     status: str = "ok"
     subject: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
+        ends = [end for end in (self.low, self.high) if end is not None and math.isfinite(end)]
+        if self.value is None or len(ends) < 2:
+            object.__setattr__(self, "low", None)
+            object.__setattr__(self, "high", None)
         if self.value is not None and not math.isfinite(self.value):
             object.__setattr__(self, "value", None)
             object.__setattr__(self, "status", "non-finite")
@@ -61,15 +71,71 @@ class PhaseCost:
     rows_read: Mapping[str, int] = field(default_factory=dict)
 
 
-class Sibling(Protocol):
-    """The same run with another seed or on a part of the training data: its models and which rows they saw."""
+@dataclass(frozen=True)
+class Ensemble:
+    """Further models that a measure will ask for, told before any work is done so that its price can be said.
 
-    kept: Tensor
-    """ids [n] of the training rows that this sibling's original was trained on."""
+    ``kind`` and ``vary`` are those of ``Evidence.siblings`` and ``Evidence.shadows``.
+    """
 
-    def model(self, subject: Subject = "unlearned") -> nn.Module: ...
+    kind: Literal["siblings", "shadows"]
+    originals: int = 0
+    golds: int = 0
+    unlearned: int = 0
+    vary: Vary = "train"
 
-    def outputs(self, view: View, subject: Subject = "unlearned") -> Tensor: ...
+
+@runtime_checkable
+class AsksForEnsembles(Protocol):
+    """A measure that needs further models."""
+
+    def ensembles(self) -> Sequence[Ensemble]: ...
+
+
+class Siblings(Protocol):
+    """The same run with other seeds. Models are made when they are asked for, or read from the store."""
+
+    def __len__(self) -> int: ...
+
+    def outputs(self, split: str, subject: Subject = "unlearned") -> Tensor:
+        """Raw outputs [n, rows, ...] of all siblings for the rows of a split, in evaluation mode."""
+        ...
+
+    def model(self, i: int, subject: Subject = "unlearned") -> nn.Module:
+        """A private copy of a sibling's model."""
+        ...
+
+    def __getitem__(self, part: slice) -> Siblings:
+        """Some of them."""
+        ...
+
+
+class Shadows(Protocol):
+    """Runs whose training sets hold different halves of the audit rows: the forget set and the hold-out.
+
+    Shadow ``2 j`` is trained on the retain set and a random half of the audit rows, shadow ``2 j + 1`` on the retain
+    set and the other half; then the unlearner forgets the half that each has seen. A shadow's gold model is trained on
+    the retain set alone, with the shadow's own seed.
+    """
+
+    y: Tensor
+    """Annotations [m] of the audit rows."""
+    ids: Tensor
+    """ids [m] of the audit rows."""
+    members: Tensor
+    """[n, m] bool: whether a shadow's original saw a row."""
+    forgotten: Tensor
+    """[m] bool: whether a row is of the run's own forget set; the others are of its hold-out."""
+
+    def __len__(self) -> int: ...
+
+    def outputs(self, subject: Subject = "unlearned") -> Tensor:
+        """Raw outputs [n, m, ...] of all shadows for the audit rows, in evaluation mode."""
+        ...
+
+    def model(self, i: int, subject: Subject = "unlearned") -> nn.Module:
+        """A private copy of a shadow's model."""
+        ...
 
 
 class Evidence(Protocol):
@@ -98,7 +164,11 @@ class Evidence(Protocol):
 
     def fresh(self, purpose: str) -> nn.Module: ...
 
-    def siblings(self, n: int, keep: float | None = None) -> Sequence[Sibling]: ...
+    def siblings(self, n: int, vary: Vary = "train") -> Siblings: ...
+
+    def shadows(self, n: int) -> Shadows: ...
+
+    def observe(self, phase: str, watch: Callable[[Callable[[], None]], T]) -> T: ...
 
     @property
     def cost(self) -> Mapping[str, PhaseCost]: ...

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
-
-def derive_seed(root: int, *purpose: str) -> int:
-    """Derive a 63-bit seed from a root seed and the name of what it is for.
-
-    The sha256 of ``root/purpose/...`` makes streams of different purposes independent and stable across machines.
-    """
-    text = "/".join((str(root), *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+from unlearnbench.api.seeds import derive_seed as derive_seed
 
 
 def generator(seed: int) -> Generator:
@@ -35,3 +27,17 @@ def local_rng(rng: Generator) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+def drawn_rows(ids: Tensor, n: int, rng: Generator) -> Tensor:
+    """Positions [n] of rows drawn without replacement by their ids [m], sorted by id.
+
+    The same rows are drawn in whichever order they come, so that what is computed from them does not depend on it.
+
+    Raises:
+        ValueError: there are fewer than ``n`` rows.
+    """
+    if n > len(ids):
+        raise ValueError(f"cannot draw {n} of {len(ids)} rows")
+    drawn = torch.randperm(len(ids), generator=rng)[:n].sort().values
+    return ids.argsort()[drawn]
