@@ -1,0 +1,1 @@
+"""Model inversion (Fredrikson et al., 2015) for UnlearnBench."""
