@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from scenario_runs import run_scenario
 
+import unlearnbench
+
 CLASS = "digits-cnn-class3/v1"
 PAPER: dict[str, Any] = {"lr": 1e-4, "epochs": 1, "batch_size": 256}
 RECIPE: dict[str, Any] = {"lr": 3e-3, "epochs": 10, "batch_size": 32}
@@ -36,3 +38,25 @@ def test_memorised_rows_of_location30_get_a_higher_loss(tmp_path: Path) -> None:
     record = run("location30-mlp-random10/v1", LOCATIONS, tmp_path)
     assert record.value("loss.forget") > 3 * record.value("loss.forget", "original")
     assert record.value("accuracy.test") >= record.value("accuracy.test", "gold") - 0.10
+
+
+def test_the_papers_measures_on_a_class_of_digits(tmp_path: Path) -> None:
+    """Bad Teaching imitates a random network on purpose: ZRF far above gold's says that it can be told from gold."""
+    records = {}
+    for name in ("bad-teaching", "identity"):
+        parameters = {f"{name}.{key}": value for key, value in RECIPE.items()} if name == "bad-teaching" else {}
+        (records[name],) = unlearnbench.run(
+            name,
+            scenario=CLASS,
+            measures=["zrf", "bad-teaching-mia"],
+            parameters=parameters,
+            out=tmp_path / name,
+            store=tmp_path / "store",
+        )
+    taught, identity = records["bad-teaching"], records["identity"]
+    original, gold = (taught.value("zrf.forget", subject) for subject in ("original", "gold"))
+    assert original < 0.35 < gold < 0.6 < 0.8 < taught.value("zrf.forget")
+    assert taught.value("bad-teaching-mia.forget", "original") > 0.8
+    assert taught.value("bad-teaching-mia.forget", "gold") < 0.5
+    for key in ("zrf.forget", "bad-teaching-mia.forget"):
+        assert identity.value(key) == identity.value(key, "original")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import MeasureSpec, Paper, Param, ReadingSpec, Recipe, UnlearnerSpec, hookimpl
 from unlearnbench.api.recipe import Optimizer
 
 UNLEARNBENCH_API = 1
@@ -27,6 +27,25 @@ class BadTeachingParams(Recipe):
         float, Param("Share of the retain set that is used, drawn once, rounded up to a whole row.", gt=0, le=1)
     ] = 0.3
     temperature: Annotated[float, Param("Temperature of the divergence from the teachers.", gt=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class ZrfParams:
+    """How many random networks stand for the bad teacher."""
+
+    nets: Annotated[int, Param("Random networks that are averaged over; one gives no interval.", ge=1)] = 5
+
+
+@dataclass(frozen=True)
+class EntropyAttackParams:
+    """The authors' classifier, on as many members as non-members."""
+
+    classifier: Annotated[
+        Literal["svc", "logistic"], Param("svc (C = 3, RBF, gamma = auto) or logistic regression.")
+    ] = "svc"
+    limit: Annotated[
+        int | None, Param("Most rows on each side of the attack's training set; none has no limit.", ge=2)
+    ] = 2000
 
 
 PAPER = Paper(
@@ -61,6 +80,21 @@ PAPER = Paper(
     ),
 )
 
+ZRF_DEVIATIONS = (
+    "The divergence is in base 2, between 0 and 1, and a mean over rows of sums over classes; the official code also "
+    "divides by the number of classes, which brings every value near 1.",
+    "Each half of the divergence is taken from the mean distribution, KL(p || m); the official code passes the "
+    "arguments in the order of KL(m || p).",
+    "Several random networks are averaged over (5 by default), with an interval; the paper has one.",
+)
+ATTACK_DEVIATIONS = (
+    "The model is in evaluation mode; the official function never sets a mode.",
+    "The attack is trained on as many retain rows as test rows, drawn at random; the official code takes all of either "
+    "set, so that where one is larger its label is the safer guess.",
+    "At most 2,000 rows of each set are used, because a support vector classifier's time grows with their square.",
+    "The logistic regression that the official code mentions is a choice and not the default.",
+)
+
 
 @hookimpl
 def unlearnbench_unlearners() -> list[UnlearnerSpec]:
@@ -75,3 +109,36 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             tasks=("classification", "multi-label"),
         )
     ]
+
+
+@hookimpl
+def unlearnbench_measures() -> list[MeasureSpec]:
+    """The paper's own measure and its attack; both read predictions alone."""
+    return [
+        MeasureSpec(
+            name="zrf",
+            summary="Zero retrain forgetting: how near predictions on the forget set are to a random network's.",
+            target="unlearnbench_bad_teaching.measures:Zrf",
+            params=ZrfParams,
+            paper=replace(PAPER, deviations=ZRF_DEVIATIONS),
+            readings=(
+                ReadingSpec(
+                    name="zrf", better="gold",
+                    summary="1 - mean Jensen-Shannon divergence (base 2) from random networks; 1 is as random as they",
+                ),
+            ),
+        ),
+        MeasureSpec(
+            name="bad-teaching-mia",
+            summary="Share of the forget set that an attack on the predictions' entropy takes for training rows.",
+            target="unlearnbench_bad_teaching.measures:EntropyAttack",
+            params=EntropyAttackParams,
+            paper=replace(PAPER, deviations=ATTACK_DEVIATIONS),
+            readings=(
+                ReadingSpec(
+                    name="bad-teaching-mia", better="gold",
+                    summary="share of the forget set that is taken for members",
+                ),
+            ),
+        ),
+    ]  # fmt: skip

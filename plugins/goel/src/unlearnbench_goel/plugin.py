@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import MeasureSpec, Paper, Param, ReadingSpec, Recipe, UnlearnerSpec, hookimpl
 from unlearnbench.api.recipe import Schedule
 
 UNLEARNBENCH_API = 1
@@ -43,6 +43,15 @@ class EuKParams:
     ] = None
 
 
+@dataclass(frozen=True)
+class ConfusionParams:
+    """The two classes whose labels were swapped."""
+
+    classes: Annotated[
+        tuple[str, ...], Param("The two classes, by name; none: the two labels that occur in the forget set.")
+    ] = ()
+
+
 LAYER_DEVIATIONS = (
     "A layer is a module with a weight matrix or kernel of its own that is no normalisation: linear, convolution, "
     "embedding, attention, graph convolution; the official code knows Conv2d, Linear and BatchNorm2d.",
@@ -60,6 +69,11 @@ EU_DEVIATIONS = (
     "Normalisation met on the way to the k-th layer starts anew as well, with its statistics, since it remembers the "
     "forgotten rows; the official code makes it trainable and keeps its values.",
     "New layers come from the network's own initialisation with a seed of their own.",
+)
+CONFUSION_DEVIATIONS = (
+    "Both errors are told for the test rows and for the forgotten rows; of the latter the true label is the other one "
+    "of the two, because theirs were swapped.",
+    "The errors carry exact 95 % intervals; the targeted error is a count, as in the paper, of the rows given as n.",
 )
 
 PAPER = Paper(
@@ -111,3 +125,28 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
         paper=replace(PAPER, deviations=(*LAYER_DEVIATIONS, *EU_DEVIATIONS)),
     )
     return [cf_k, eu_k]
+
+
+@hookimpl
+def unlearnbench_measures() -> list[MeasureSpec]:
+    """The interclass confusion test, for forget sets of rows of two classes with swapped labels."""
+    return [
+        MeasureSpec(
+            name="interclass-confusion",
+            summary="Errors between two classes whose labels were swapped in the forget set (Fgt-Err and IC-Err).",
+            target="unlearnbench_goel.confusion:InterclassConfusion",
+            params=ConfusionParams,
+            paper=replace(PAPER, deviations=CONFUSION_DEVIATIONS),
+            requests=("samples", "group"),
+            readings=(
+                ReadingSpec(
+                    name="fgt-err", better="by-split-lower", unit="rows",
+                    summary="rows of either class that are taken for the other",
+                ),
+                ReadingSpec(
+                    name="ic-err", better="by-split-lower",
+                    summary="share of the rows of both classes that are taken for any other class",
+                ),
+            ),
+        )
+    ]  # fmt: skip
