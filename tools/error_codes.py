@@ -73,6 +73,7 @@ ADVICE = {
     "missing-values": "Fill the gaps in, or leave out a column of numbers with `csv.drop` or `csv.groups`.",
     "name-taken": "Choose another name: something that is installed has this one already.",
     "no-device": "Compute on another device, for example `--device cpu`.",
+    "no-records": "Name a folder that holds runs, or a record itself.",
     "no-unlearner": "Add `--unlearner NAME`, or `unlearners` to the experiment file.",
     "not-fetchable": "Nothing can be downloaded: the data set comes with a package, or you must put its files there.",
     "nothing-to-validate": "Name a folder that holds runs, or a record itself.",
@@ -100,6 +101,8 @@ ADVICE = {
     "unknown-parameter": "See `unlearnbench show NAME` for the parameters.",
     "unknown-preprocessing-step": "Name one of the steps that the line lists.",
     "unknown-property": "Remove or rename the property; its schema lists what may stand there.",
+    "unknown-reading": "Name a reading by its key, such as `accuracy.forget`; `unlearnbench compare RUNS --json` lists "
+    "those that are compared without being asked for.",
     "unknown-request-kind": "See the schema of requests for the kinds: `unlearnbench schema request`.",
     "unknown-scenario": "See `unlearnbench list scenarios`; the version is part of the name.",
     "unknown-schema": "See `unlearnbench schema` for the names.",

@@ -159,13 +159,14 @@ def _same_line(one: list[str], other: list[str]) -> bool:
 
 
 def _same_word(one: str, other: str) -> bool:
-    """Equal, or the same reading as another processor may compute it."""
+    """Equal, or the same reading as another processor may compute it, also with a sign or in brackets."""
     if one == other:
         return True
-    if not re.fullmatch(r"\d+\.\d+", one) or not re.fullmatch(r"\d+\.\d+", other):
+    left, right = (re.fullmatch(r"(\D*)(\d+\.\d+)(\D*)", word) for word in (one, other))
+    if left is None or right is None or left.group(1, 3) != right.group(1, 3):
         return False
-    percentage = len(one.partition(".")[2]) == 2  # tables give percentages two digits and shares three
-    return abs(float(one) - float(other)) <= (10 if percentage else 0.1)
+    percentage = len(left[2].partition(".")[2]) == 2  # tables give percentages two digits and shares three
+    return abs(float(left[2]) - float(right[2])) <= (10 if percentage else 0.1)
 
 
 def _rewrite(page: Path, site: Path) -> None:

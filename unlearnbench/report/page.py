@@ -1,0 +1,185 @@
+"""The page: what is said and drawn of every scenario, put into the template, which escapes all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from unlearnbench import __version__
+from unlearnbench.comparison import Comparison, Contender, ReadingComparison, Row
+from unlearnbench.plugins import printable
+from unlearnbench.report.curves import draw_relearn, draw_roc, relearn_curves, roc_curves
+from unlearnbench.report.drawing import Drawing, interval, looks, name_of, number, place_of, verdict
+from unlearnbench.report.gaps import MOST, draw_gaps, gap_readings
+from unlearnbench.report.pareto import contests, draw_pareto, entries
+
+DIRECTIONS = {"gold": "aim: gold's value", "higher": "higher is better", "lower": "lower is better"}
+
+CONTENDERS = ("unlearner", "runs", "training seeds", "parameters", "came to nothing")
+NO_GAPS = "No figure: no unlearner has a reading that gold has too.", "--measure accuracy"
+NO_FRONT = (
+    "No figure: it needs a reading on the forget set whose aim is gold's value, and one on test with a direction.",
+    "--measure accuracy --measure run-cost",
+)
+NO_ROC = "No figure: no reading is a true positive rate at a false positive rate.", "--profile audit"
+NO_RELEARN = "No figure: no reading follows the steps of relearning.", "--profile audit"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with the place of its own on the page; the drawing is our markup, all else is text."""
+
+    title: str
+    svg: Markup
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Figures of one kind, what else there is to say, and what to run to have them."""
+
+    title: str
+    figures: tuple[Figure, ...]
+    more: str
+    option: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One subject under one reading."""
+
+    value: str
+    interval: str
+    gap: str
+    verdict: str
+    tone: str
+
+
+NOTHING = Cell("", "", "", "", "")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One reading of all subjects."""
+
+    name: str
+    detail: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All of the page about one scenario."""
+
+    id: str
+    title: str
+    facts: tuple[str, ...]
+    notes: tuple[str, ...]
+    contender_columns: tuple[str, ...]
+    contenders: tuple[tuple[str, ...], ...]
+    subjects: tuple[str, ...]
+    lines: tuple[Line, ...]
+    places: tuple[Line, ...]
+    findings: tuple[tuple[str, str], ...]
+    parts: tuple[Part, ...]
+
+
+def render(comparisons: Sequence[Comparison]) -> str:
+    """The page as HTML that needs nothing but itself."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # for every template, whatever its name ends in
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    groups = [_group(comparison, f"s{place}") for place, comparison in enumerate(comparisons, start=1)]
+    return environment.get_template("page.html").render(groups=groups, version=__version__)
+
+
+def _group(comparison: Comparison, name: str) -> Group:
+    subjects = tuple(dict.fromkeys(row.label for reading in comparison.readings for row in reading.rows))
+    lines = [(reading, _line(reading, subjects)) for reading in comparison.readings]
+    findings = [(name_of(r), printable(r.conclusion)) for r in comparison.readings if r.conclusion and not place_of(r)]
+    lost = any(each.lost for each in comparison.contenders)
+    left_out = [printable(f"left out: {each.path}: {each.reason}") for each in comparison.left_out]
+    return Group(
+        id=name,
+        title=printable(comparison.title),
+        facts=_facts(comparison),
+        notes=(*map(printable, comparison.notes), *left_out),
+        contender_columns=CONTENDERS if lost else CONTENDERS[:-1],
+        contenders=tuple(_contender(each)[: len(CONTENDERS) if lost else -1] for each in comparison.contenders),
+        subjects=tuple(map(printable, subjects)),
+        lines=tuple(line for reading, line in lines if not place_of(reading)),
+        places=tuple(line for reading, line in lines if place_of(reading)),
+        findings=tuple(findings),
+        parts=_parts(comparison, name),
+    )
+
+
+def _facts(comparison: Comparison) -> tuple[str, ...]:
+    seeds = ", ".join(map(str, comparison.train_seeds))
+    return (
+        printable(f"data set {comparison.dataset}, model {comparison.model}"),
+        f"training seed{'s' if len(comparison.train_seeds) != 1 else ''} {seeds}",
+        f"{100 * comparison.confidence:g} % intervals of the mean over training seeds",
+        f"pairs of unlearners compared by a {comparison.test} test, Holm's correction",
+    )
+
+
+def _contender(each: Contender) -> tuple[str, ...]:
+    parameters = ", ".join(f"{name}={value}" for name, value in sorted(each.params.items()))
+    lost = ", ".join(f"{count} {status}" for status, count in sorted(each.lost.items()))
+    seeds = ", ".join(map(str, each.train_seeds))
+    return tuple(map(printable, (each.label, str(len(each.runs)), seeds, parameters, lost)))
+
+
+def _line(reading: ReadingComparison, subjects: Sequence[str]) -> Line:
+    rows = {row.label: row for row in reading.rows}
+    unit = f"{reading.unit}; " if reading.unit else ""
+    detail = printable(f"{unit}{DIRECTIONS.get(reading.better, reading.better)}")
+    cells = tuple(_cell(rows[label], reading) if label in rows else NOTHING for label in subjects)
+    return Line(name_of(reading), detail, cells)
+
+
+def _cell(row: Row, reading: ReadingComparison) -> Cell:
+    missing = ", ".join(f"{count} {status}" for status, count in sorted(row.missing.items()))
+    value = number(row.value.mean) if row.value.mean is not None else f"none ({missing or row.value.status})"
+    if missing and row.value.mean is not None:
+        value = f"{value} ({missing})"
+    gap = "" if reading.basis != "gap" or row.subject == "gold" or row.gap.mean is None else f"{row.gap.mean:+.3g}"
+    said = verdict(row, reading)
+    tone = "leak" if said.startswith("leaks") else "mixed" if "leaks" in said else "fine"
+    return Cell(printable(value), interval(row.value), gap, said, tone)
+
+
+def _parts(comparison: Comparison, name: str) -> tuple[Part, ...]:
+    look = looks(comparison)
+    gaps, roc, relearn = gap_readings(comparison), roc_curves(comparison), relearn_curves(comparison)
+    fronts = [contest for contest in contests(comparison) if entries(contest)]
+    more = f"{len(gaps) - MOST} more readings are in the table above." if len(gaps) > MOST else ""
+    kinds: tuple[tuple[str, Iterable[Drawing], str, tuple[str, str]], ...] = (
+        ("Gap to gold", (draw_gaps(r, look, f"{name}-gap{i}") for i, r in enumerate(gaps[:MOST])), more, NO_GAPS),
+        ("Forgetting, utility, cost", (draw_pareto(c, look, f"{name}-front{i}") for i, c in enumerate(fronts)),
+         "", NO_FRONT),
+        ("Attacks", (draw_roc(c, look, f"{name}-roc{i}") for i, c in enumerate(roc)), "", NO_ROC),
+        ("Relearning", (draw_relearn(c, look, f"{name}-relearn{i}") for i, c in enumerate(relearn)), "", NO_RELEARN),
+    )  # fmt: skip
+    parts = []
+    for title, drawings, after, instead in kinds:
+        figures = tuple(_figure(drawing) for drawing in drawings)
+        parts.append(Part(title, figures, after, "") if figures else Part(title, (), *instead))
+    return tuple(parts)
+
+
+def _figure(drawing: Drawing) -> Figure:
+    svg = Markup(drawing.svg)  # noqa: S704 - serialised by ElementTree, which escapes every text in it
+    return Figure(drawing.title, svg, drawing.caption, drawing.columns, drawing.rows)
