@@ -332,6 +332,7 @@ def planned_seeds(*flags: str) -> list[tuple[int, int, int]]:
 
 def test_seeds_of_the_command_line() -> None:
     assert planned_seeds("--seed", "3", "--seed", "1") == [(3, 3, 3), (1, 1, 1)]
+    assert planned_seeds("--seed", "0..2", "--seed", "7") == [(n, n, n) for n in (0, 1, 2, 7)]
     flags = ("--seeds", "train=0,1 unlearn=2..4", "--seeds", "measure=9")
     assert planned_seeds(*flags) == [(t, u, 9) for t in (0, 1) for u in (2, 3, 4)]
 
@@ -343,11 +344,12 @@ def test_seeds_of_the_command_line() -> None:
         (("--seeds", "trian=0"), "[bad-seeds] --seeds: 'trian=0' is not PART=LIST"),
         (("--seeds", "train=0,x"), "[bad-seeds] --seeds: 'train=0,x' is not PART=LIST"),
         (("--seeds", "train=4..2"), "'train=4..2' is not PART=LIST"),
-        (("--seeds", "train=-1"), "$.seeds.train.0: -1 is less than the minimum of 0"),
+        (("--seeds", "train=-1"), "'train=-1' is not PART=LIST"),
         (("--seeds", "train=0,0"), "$.seeds.train: "),
         (("--seed", "0", "--seed", "0"), "$.seeds: "),
         (("--seed", "0", "--seeds", "train=1"), "[bad-seeds] --seeds: --seed and --seeds exclude each other"),
-        (("--seed", "-1"), "-1"),
+        (("--seed", "-1"), "[bad-seeds] --seed: '-1' is no seed; write --seed 3 or --seed 0..4"),
+        (("--seed", "4..2"), "'4..2' is no seed"),
         (("--seed", "9007199254740992"), "is greater than the maximum of 9007199254740991"),
     ],
 )

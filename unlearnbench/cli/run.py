@@ -57,9 +57,8 @@ MAX_SEEDS = 10_000
     "--seed",
     "seed",
     multiple=True,
-    type=click.IntRange(min=0),
     metavar="N",
-    help="Seed of everything. Repeatable. [default: 0]",
+    help="Seed of everything, or a range such as 0..4. Repeatable. [default: 0]",
 )
 @click.option(
     "--seeds", "seeds", multiple=True, metavar="PART=LIST", help="Seeds apart: train=0,1,2 unlearn=0..4 measure=0."
@@ -118,7 +117,7 @@ def run_command(
     forget: tuple[str, ...],
     measures: tuple[str, ...],
     profile: str | None,
-    seed: tuple[int, ...],
+    seed: tuple[str, ...],
     seeds: tuple[str, ...],
     settings: tuple[str, ...],
     validation: float | None,
@@ -259,27 +258,33 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _seeds(plain: tuple[int, ...], apart: tuple[str, ...]) -> Any:
-    if not apart:
-        return plain
-    if plain:
+def _seeds(plain: tuple[str, ...], apart: tuple[str, ...]) -> Any:
+    if plain and apart:
         raise UsageError("bad-seeds", "--seed and --seeds exclude each other", where="--seeds")
+    if not apart:
+        return tuple(n for text in plain for n in _numbers(text, f"{text!r} is no seed", "--seed"))
     found: dict[str, list[int]] = {}
     for text in " ".join(apart).split():
         part, mark, values = text.partition("=")
-        try:
-            if not mark or part not in ("train", "unlearn", "measure"):
-                raise ValueError
-            found[part] = [n for piece in values.split(",") for n in _range(piece)]
-        except ValueError:
-            raise UsageError("bad-seeds", f"{text!r} is not PART=LIST", where="--seeds",
-                             hint="write train=0,1,2 or unlearn=0..4")  from None  # fmt: skip
+        known = mark and part in ("train", "unlearn", "measure")
+        found[part] = _numbers(values if known else "", f"{text!r} is not PART=LIST", "--seeds")
     return found
+
+
+_SEED_HINTS = {"--seed": "write --seed 3 or --seed 0..4", "--seeds": "write train=0,1,2 or unlearn=0..4"}
+
+
+def _numbers(values: str, wrong: str, where: str) -> list[int]:
+    """Seeds of a list such as ``0,2..4``."""
+    try:
+        return [n for piece in values.split(",") for n in _range(piece)]
+    except ValueError:
+        raise UsageError("bad-seeds", wrong, where=where, hint=_SEED_HINTS[where]) from None
 
 
 def _range(piece: str) -> list[int]:
     first, dots, last = piece.partition("..")
     seeds = range(int(first), int(last or first) + 1)
-    if (dots and not last) or not 0 < len(seeds) <= MAX_SEEDS:
+    if (dots and not last) or not 0 < len(seeds) <= MAX_SEEDS or seeds[0] < 0:
         raise ValueError
     return list(seeds)

@@ -17,13 +17,22 @@ MOST = 9
 
 
 def gap_readings(comparison: Comparison) -> list[ReadingComparison]:
-    """Readings over all rows with a gap to gold, attacks with a verdict first, then what should be as gold's."""
+    """Readings over all rows with a gap to gold, attacks with a verdict first, then what should be as gold's.
+
+    Runs take the dearest evidence last, and the dearest attack sees most: its readings come first.
+    """
     found = [
         reading
         for reading in comparison.readings
         if reading.basis == "gap" and not place_of(reading) and any(_is_shown(row) for row in _unlearners(reading))
     ]
-    return sorted(found, key=lambda reading: (not _judged(reading), reading.better != "gold"))
+    turn = {measure: -place for place, measure in enumerate(dict.fromkeys(reading.measure for reading in found))}
+    return sorted(
+        found,
+        key=lambda reading: (
+            not _judged(reading), reading.better != "gold", turn[reading.measure] if _judged(reading) else 0,
+        ),
+    )  # fmt: skip
 
 
 def _judged(reading: ReadingComparison) -> bool:

@@ -165,7 +165,7 @@ def _parts(comparison: Comparison, name: str) -> tuple[Part, ...]:
     look = looks(comparison)
     gaps, roc, relearn = gap_readings(comparison), roc_curves(comparison), relearn_curves(comparison)
     fronts = [contest for contest in contests(comparison) if entries(contest)]
-    more = f"{len(gaps) - MOST} more readings are in the table above." if len(gaps) > MOST else ""
+    more = f"{len(gaps) - MOST} more readings are in the table below." if len(gaps) > MOST else ""
     kinds: tuple[tuple[str, Iterable[Drawing], str, tuple[str, str]], ...] = (
         ("Gap to gold", (draw_gaps(r, look, f"{name}-gap{i}") for i, r in enumerate(gaps[:MOST])), more, NO_GAPS),
         ("Forgetting, utility, cost", (draw_pareto(c, look, f"{name}-front{i}") for i, c in enumerate(fronts)),

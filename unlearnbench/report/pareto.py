@@ -48,6 +48,7 @@ def contests(comparison: Comparison) -> list[Contest]:
     wanted = [r for r in gap_readings(comparison) if r.better == "gold" and r.split != utility.split]
     attacks = [r for r in wanted if r.name.endswith("auc")] or [r for r in wanted if _is_attack(r)]
     known = [r for r in wanted if r.split == "forget" and r not in attacks]
+    known.sort(key=lambda r: r.name != "accuracy")
     return [Contest(found[0], utility, cost) for found in (attacks, known) if found]
 
 
