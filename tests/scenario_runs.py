@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import unlearnbench
 from unlearnbench import Record
+
+CLASS, LOCATIONS = "digits-cnn-class3/v1", "location30-mlp-random10/v1"
+"""A class of digits is forgotten; a tenth of Location-30, whose rows the original has memorised."""
 
 
 def run_scenario(
     unlearner: str, scenario: str, params: Mapping[str, Any], out: Path, *, validation: float | None = None
 ) -> Record:
     """The record of an unlearner with seed 0, with these parameters in place of the scenario's."""
-    (record,) = unlearnbench.run(
+    return _run(
         unlearner,
         scenario=scenario,
         parameters={f"{unlearner}.{name}": value for name, value in params.items()},
         validation=validation,
         out=out,
-        store=_store().name,
     )
+
+
+def measured(
+    unlearner: str,
+    scenario: str,
+    measures: Sequence[str],
+    out: Path,
+    params: Mapping[str, Any] | None = None,
+    *,
+    store: Path | None = None,
+) -> Record:
+    """The record of an unlearner with seed 0 and these measures; parameters of components by ``component.name``.
+
+    The test is skipped where the data of the scenario are not there.
+    """
+    if scenario.startswith("location30") and not os.environ.get("UNLEARNBENCH_DATA"):
+        pytest.skip("UNLEARNBENCH_DATA does not say where Location-30 is")
+    return _run(unlearner, scenario=scenario, measures=list(measures), parameters=params or {}, out=out, store=store)
+
+
+def known(record: Record, key: str, subject: str = "unlearned") -> float:
+    """A value that must be there."""
+    value = record.value(key, subject)
+    assert value is not None
+    return value
+
+
+def _run(unlearner: str, *, store: Path | None = None, **options: Any) -> Record:
+    (record,) = unlearnbench.run(unlearner, store=store or _store().name, **options)
     assert record.status == "complete"
     return record
 

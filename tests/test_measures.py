@@ -17,9 +17,20 @@ from sklearn.svm import SVC
 from torch import Generator, Tensor
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import SUBJECTS, TASKS, Data, PhaseCost, Reading, Subject, Task, View, generator
+from unlearnbench.api.runtime import (
+    SUBJECTS,
+    TASKS,
+    Data,
+    PhaseCost,
+    Reading,
+    Subject,
+    Task,
+    View,
+    generator,
+    jensen_shannon,
+)
 from unlearnbench.builtin.cost import RunCost
-from unlearnbench.builtin.measures import Accuracy, Agreement, UaRaTaMia, jensen_shannon
+from unlearnbench.builtin.measures import Accuracy, Agreement, UaRaTaMia
 from unlearnbench.builtin.plugin import MembershipParams
 
 ROWS = {"forget": 12, "retain": 60, "test": 40, "holdout": 10}

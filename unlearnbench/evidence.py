@@ -100,7 +100,7 @@ class RunEvidence:
     def siblings(self, n: int, vary: Vary = "train") -> RunSiblings:
         """The same run with ``n`` other seeds; with ``vary`` = ``unlearn`` they share this run's original."""
         self._reads_siblings()
-        return RunSiblings(self.stages, self._members("siblings", n, vary), self.step, self._parts.measured)
+        return RunSiblings(self.stages, self._members("siblings", n, vary), self.step, self._selection)
 
     def shadows(self, n: int) -> RunShadows:
         """Runs that saw different halves of the audit rows; ``n`` is even, since they come in pairs."""
@@ -158,7 +158,8 @@ class RunSiblings:
     stages: Stages
     specs: tuple[RunSpec, ...]
     step: int
-    measured: Mapping[str, Selection]
+    selection: Callable[[str], Selection]
+    """The rows of a split, in the order in which the run that asks has them."""
 
     def __len__(self) -> int:
         return len(self.specs)
@@ -171,9 +172,8 @@ class RunSiblings:
         return torch.stack([self._outputs(spec, split, subject) for spec in self.specs])
 
     def _outputs(self, spec: RunSpec, split: str, subject: Subject) -> Tensor:
-        scene = self.stages.scene(spec)
-        selection = scene.validation if split == "validation" else self.measured[split]
-        return self.stages.outputs(entry_of(self.stages, spec, subject, self.step), selection, scene)
+        entry = entry_of(self.stages, spec, subject, self.step)
+        return self.stages.outputs(entry, self.selection(split), self.stages.scene(spec))
 
     def model(self, i: int, subject: Subject = "unlearned") -> nn.Module:
         """A private copy of a sibling's model."""

@@ -13,6 +13,7 @@ from unlearnbench.api.errors import (
     PluginError,
     UnlearnBenchError,
     UsageError,
+    did_you_mean,
 )
 from unlearnbench.api.params import NoParams, Param, Phase
 from unlearnbench.api.recipe import Recipe
@@ -52,5 +53,6 @@ __all__ = [
     "UnlearnBenchError",
     "UnlearnerSpec",
     "UsageError",
+    "did_you_mean",
     "hookimpl",
 ]

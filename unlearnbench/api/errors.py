@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -68,3 +70,12 @@ class Interrupted(UnlearnBenchError):
     """Stopped by the user; finished stages are in the store and the same command resumes."""
 
     exit_code = 6
+
+
+def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """A hint for a name that is none of the known ones: those close to it, else ``otherwise``, else all there are."""
+    folded = {one.lower(): one for one in sorted(known)}
+    close = [folded[one] for one in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return otherwise or f"available: {', '.join(folded.values()) or 'none'}"

@@ -27,6 +27,21 @@ InputKind = Literal["numbers", "tokens", "graphs"]
 TASKS: tuple[str, ...] = get_args(TaskName)
 REQUESTS: tuple[str, ...] = get_args(RequestKind)
 INPUTS: tuple[InputKind, ...] = get_args(InputKind)
+DIRECTIONS: dict[Direction, str] = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "gold": "gold's value is the aim",
+    "by-split": "higher is better on retain and test, elsewhere gold's value is the aim",
+    "by-split-lower": "lower is better on retain and test, elsewhere gold's value is the aim",
+}
+"""Where good values of a reading lie, in words."""
+EFFORTS: dict[Effort, str] = {
+    "predictions": "the predictions that a run makes anyway",
+    "models": "work on copies of the models",
+    "ensemble": "an ensemble of further models",
+    "repetition": "the phases of the run, carried out again under observation",
+}
+"""What a measure takes, in words."""
 ITEM_REQUESTS: tuple[RequestKind, ...] = ("samples", "class", "group")
 
 _NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*\Z")
@@ -146,8 +161,8 @@ class ReadingSpec:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        if self.better not in get_args(Direction):
-            raise ValueError(f"better of {self.name}: {self.better!r} not among {list(get_args(Direction))}")
+        if self.better not in DIRECTIONS:
+            raise ValueError(f"better of {self.name}: {self.better!r} not among {list(DIRECTIONS)}")
 
     def covers(self, name: str) -> bool:
         """Whether this is the declaration of a reading of that name."""
@@ -187,7 +202,7 @@ _CLOSED_SETS: dict[tuple[str, str], tuple[str, ...]] = {
     ("unlearner", "reads"): get_args(UnlearnerRead),
     ("unlearner", "invariant_to"): get_args(Invariance),
     ("measure", "reads"): get_args(MeasureRead),
-    ("measure", "effort"): get_args(Effort),
+    ("measure", "effort"): tuple(EFFORTS),
 }
 
 SPEC_TYPES: dict[str, type[Spec]] = {

@@ -82,7 +82,7 @@ class Energy(Component[NoParams]):
     def __init__(self, p: NoParams) -> None:
         super().__init__(p)
         if find_spec("codecarbon") is None:
-            raise UsageError("missing-library", "energy is measured by codecarbon, which is not installed",
+            raise UsageError("missing-extra", "energy is measured by codecarbon, which is not installed",
                              where="measure energy", hint="pip install 'unlearnbench[energy]'")  # fmt: skip
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:

@@ -7,12 +7,10 @@ from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.svm import SVC
-from torch import Tensor
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import Better, Component, Evidence, Reading, drawn_rows
+from unlearnbench.api.runtime import Better, Component, Evidence, Reading, Rows, jensen_shannon, rows_of, status_of
 from unlearnbench.builtin.plugin import MembershipParams
 
 _BETTER: dict[str, Better] = {"retain": "higher", "test": "higher"}
@@ -25,17 +23,13 @@ class Accuracy(Component[NoParams]):
         for split in evidence.splits:
             view, outputs = evidence.view(split), evidence.outputs(split)
             metrics = evidence.task.metrics(outputs, evidence.y(split), view.outputs)
-            status = _status(outputs)
+            # An argmax over NaN is a class like any other, so counts over such outputs mean nothing.
+            status = "ok" if bool(outputs.isfinite().all()) else "non-finite"
             better = _BETTER.get(split, "gold")
             for m in metrics:
                 direction: Better = "lower" if m.name == "loss" and better == "higher" else better
                 value = m.value if status == "ok" else None
                 yield Reading(m.name, value, m.n, better=direction, split=split, at=m.at, status=status)
-
-
-def _status(*outputs: Tensor) -> str:
-    """An argmax over NaN is a class like any other, so counts over such outputs mean nothing."""
-    return "ok" if all(bool(o.isfinite().all()) for o in outputs) else "non-finite"
 
 
 class UaRaTaMia(Component[MembershipParams]):
@@ -47,32 +41,25 @@ class UaRaTaMia(Component[MembershipParams]):
     """
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        for name, split in (("UA", "forget"), ("RA", "retain"), ("TA", "test")):
-            y, outputs = evidence.y(split), evidence.outputs(split)
-            status = _status(outputs) if len(y) else "empty split"
-            right = int((outputs.argmax(1) == y).sum()) if len(y) else 0
-            share = 100 * right / len(y) if status == "ok" else None
-            value = 100 - share if share is not None and name == "UA" else share
-            yield Reading(name, value, len(y), unit="%", status=status)
-        yield self._efficacy(evidence)
+        forget, retain, test = (rows_of(evidence, split) for split in ("forget", "retain", "test"))
+        for name, rows in (("UA", forget), ("RA", retain), ("TA", test)):
+            value = None
+            if rows.status == "ok":
+                share = 100 * int((rows.outputs.argmax(1) == rows.y).sum()) / len(rows)
+                value = 100 - share if name == "UA" else share
+            yield Reading(name, value, len(rows), unit="%", status=rows.status)
+        yield self._efficacy(evidence, forget, retain, test)
 
-    def _efficacy(self, evidence: Evidence) -> Reading:
-        confidence = {split: _true_class_confidence(evidence, split) for split in ("forget", "retain", "test")}
-        n = min(len(confidence["retain"]), len(confidence["test"]), self.p.limit or len(confidence["test"]))
-        if not n or not len(confidence["forget"]):
-            return Reading("MIA", None, 0, unit="%", status="empty split")
-        status = _status(*(torch.from_numpy(values) for values in confidence.values()))
+    def _efficacy(self, evidence: Evidence, forget: Rows, retain: Rows, test: Rows) -> Reading:
+        status = status_of(forget, retain, test)
         if status != "ok":
-            return Reading("MIA", None, len(confidence["forget"]), unit="%", status=status)
-        if not all(np.isfinite(values).all() for values in confidence.values()):
-            return Reading("MIA", None, 0, unit="%", status="non-finite")
+            return Reading("MIA", None, 0 if status == "empty split" else len(forget), unit="%", status=status)
+        n = min(len(retain), len(test), self.p.limit or len(test))
         rng = evidence.rng("members")
-        members, others = (
-            confidence[split][drawn_rows(evidence.view(split).ids, n, rng).numpy()] for split in ("retain", "test")
-        )
+        members, others = (_true_class_confidence(evidence, rows.drawn(n, rng)) for rows in (retain, test))
         attack = SVC(C=3, gamma="auto", kernel="rbf", random_state=0)
         attack.fit(np.concatenate([members, others])[:, None], np.repeat([1, 0], n))
-        taken = attack.predict(confidence["forget"][:, None])
+        taken = attack.predict(_true_class_confidence(evidence, forget)[:, None])
         return Reading("MIA", 100 * float((taken == 0).mean()), len(taken), unit="%")
 
     def summarise(self, readings: Sequence[Reading]) -> Iterable[Reading]:
@@ -95,9 +82,9 @@ class UaRaTaMia(Component[MembershipParams]):
             )
 
 
-def _true_class_confidence(evidence: Evidence, split: str) -> npt.NDArray[np.float64]:
-    p = evidence.task.probabilities(evidence.outputs(split).double())
-    picked: npt.NDArray[np.float64] = p.gather(1, evidence.y(split)[:, None])[:, 0].numpy()
+def _true_class_confidence(evidence: Evidence, rows: Rows) -> npt.NDArray[np.float64]:
+    p = evidence.task.probabilities(rows.outputs)
+    picked: npt.NDArray[np.float64] = p.gather(1, rows.y[:, None])[:, 0].numpy()
     return picked
 
 
@@ -117,13 +104,3 @@ class Agreement(Component[NoParams]):
             distance = float((p - q).norm(dim=1).mean()) if n else None
             yield Reading("js", js, n, better="lower", split=split)
             yield Reading("activation-distance", distance, n, better="lower", split=split)
-
-
-def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence in base 2 of the rows of two [n, c] probability tensors, [n] in [0, 1]."""
-    mean = (p + q) / 2
-    return (_kl(p, mean) + _kl(q, mean)).clamp(min=0) / 2
-
-
-def _kl(p: Tensor, q: Tensor) -> Tensor:
-    return torch.where(p > 0, p * (p / q).log2(), 0.0).sum(1)

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unlearnbench.api.runtime import jensen_shannon
 from unlearnbench.api.specs import ITEM_REQUESTS
-from unlearnbench.builtin.measures import jensen_shannon
 from unlearnbench.parts import Selection
 from unlearnbench.phases import unpack
 from unlearnbench.spec import RunSpec

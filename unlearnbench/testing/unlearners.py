@@ -9,8 +9,7 @@ import torch
 
 from unlearnbench.api.errors import IncompatibleError
 from unlearnbench.api.recipe import Recipe
-from unlearnbench.api.runtime import Meter, UnlearnJob, View
-from unlearnbench.builtin.measures import jensen_shannon
+from unlearnbench.api.runtime import Meter, UnlearnJob, View, jensen_shannon
 from unlearnbench.plan import check
 from unlearnbench.testing import conduct, streams
 from unlearnbench.testing.bench import Bench, same_bits

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from hand_evidence import HandEvidence, rows, shuffled_rows
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import beta, t
 from scipy.stats import entropy as scipy_entropy
+from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from torch import Tensor, nn
@@ -22,8 +22,6 @@ from unlearnbench_bad_teaching.measures import EntropyAttack, Zrf
 from unlearnbench_bad_teaching.plugin import EntropyAttackParams, ZrfParams
 from unlearnbench_bad_teaching.scores import (
     entropy,
-    exact_interval,
-    jensen_shannon,
     mean_interval,
     taken_for_members,
     zrf,
@@ -65,22 +63,6 @@ def only(measure: Any, found: HandEvidence) -> Reading:
     return reading
 
 
-def test_the_divergence_equals_scipys() -> None:
-    p, q = logits(20, 7, 3.0, 1), logits(20, 7, 1.0, 2)
-    expected = [
-        jensenshannon(a, b, base=2) ** 2 for a, b in zip(p.softmax(1).numpy(), q.softmax(1).numpy(), strict=True)
-    ]
-    np.testing.assert_allclose(jensen_shannon(p, q).numpy(), expected, rtol=0, atol=1e-12)
-
-
-def test_the_divergence_by_hand() -> None:
-    """p = (1/2, 1/2), q = (1/4, 3/4): m = (3/8, 5/8)."""
-    p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
-    from_p = 0.5 * math.log2(0.5 / 0.375) + 0.5 * math.log2(0.5 / 0.625)
-    from_q = 0.25 * math.log2(0.25 / 0.375) + 0.75 * math.log2(0.75 / 0.625)
-    assert float(jensen_shannon(p, q)[0]) == pytest.approx((from_p + from_q) / 2, abs=1e-7)
-
-
 def test_it_goes_from_0_for_opposites_to_1_for_the_same() -> None:
     """With a mean over rows and classes even opposites would read 0.9 of 1 for ten classes."""
     sure = torch.full((4, 10), -1000.0)
@@ -97,17 +79,6 @@ def test_it_does_not_depend_on_the_number_of_classes(classes: int) -> None:
     few = [logits(6, 2, 2.0, 1), logits(6, 2, 2.0, 2)]
     many = [F.pad(z, (0, classes - 2), value=-800.0) for z in few]
     assert zrf(*many) == pytest.approx(zrf(*few), abs=1e-12)
-
-
-def test_neither_argument_order_nor_the_mean_of_the_library_is_followed() -> None:
-    """F.kl_div(log p, m) is KL(m || p), and its default divides by rows and classes."""
-    p, q = logits(8, 5, 3.0, 1).softmax(1), logits(8, 5, 3.0, 2).softmax(1)
-    m = (p + q) / 2
-    ours = float(jensen_shannon(p.log(), q.log()).mean())
-    turned = float((F.kl_div(p.log(), m, reduction="none") + F.kl_div(q.log(), m, reduction="none")).sum(1).mean()) / 2
-    right = float((F.kl_div(m.log(), p, reduction="none") + F.kl_div(m.log(), q, reduction="none")).sum(1).mean()) / 2
-    assert ours == pytest.approx(right / math.log(2), abs=1e-12)
-    assert abs(ours - turned / math.log(2)) > 0.01
 
 
 def test_zrf_is_the_mean_over_several_random_networks_with_students_interval() -> None:
@@ -223,24 +194,6 @@ def test_the_limit_bounds_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in (7, 35, None):
         only(EntropyAttack(EntropyAttackParams(limit=limit)), evidence())
     assert sizes == [(7, 7, 12), (30, 30, 12), (30, 30, 12)]
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 5), (3, 8), (8, 8), (1, 1)])
-def test_the_interval_is_clopper_and_pearsons(count: int, n: int) -> None:
-    low = beta.ppf(0.025, count, n - count + 1) if count else 0.0
-    high = beta.ppf(0.975, count + 1, n - count) if count < n else 1.0
-    assert exact_interval(count, n) == pytest.approx((low, high), abs=1e-9)
-
-
-def test_the_interval_covers_as_often_as_it_says() -> None:
-    """Binomial probabilities of all counts whose interval holds the true share; exact intervals cover at least 95 %."""
-    for share in (0.05, 0.3, 0.5):
-        covered = sum(
-            math.comb(40, k) * share**k * (1 - share) ** (40 - k)
-            for k in range(41)
-            if exact_interval(k, 40)[0] <= share <= exact_interval(k, 40)[1]
-        )
-        assert 0.95 <= covered <= 0.99
 
 
 def test_undefined_cases_give_a_status() -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario_runs import run_scenario
+from scenario_runs import CLASS, measured, run_scenario
 
-import unlearnbench
-
-CLASS = "digits-cnn-class3/v1"
 PAPER: dict[str, Any] = {"lr": 1e-4, "epochs": 1, "batch_size": 256}
 RECIPE: dict[str, Any] = {"lr": 3e-3, "epochs": 10, "batch_size": 32}
 LOCATIONS = {"lr": 1e-3, "epochs": 10, "batch_size": 64}
@@ -42,18 +39,10 @@ def test_memorised_rows_of_location30_get_a_higher_loss(tmp_path: Path) -> None:
 
 def test_the_papers_measures_on_a_class_of_digits(tmp_path: Path) -> None:
     """Bad Teaching imitates a random network on purpose: ZRF far above gold's says that it can be told from gold."""
-    records = {}
-    for name in ("bad-teaching", "identity"):
-        parameters = {f"{name}.{key}": value for key, value in RECIPE.items()} if name == "bad-teaching" else {}
-        (records[name],) = unlearnbench.run(
-            name,
-            scenario=CLASS,
-            measures=["zrf", "bad-teaching-mia"],
-            parameters=parameters,
-            out=tmp_path / name,
-            store=tmp_path / "store",
-        )
-    taught, identity = records["bad-teaching"], records["identity"]
+    measures = ["zrf", "bad-teaching-mia"]
+    recipe = {f"bad-teaching.{key}": value for key, value in RECIPE.items()}
+    taught = measured("bad-teaching", CLASS, measures, tmp_path / "taught", recipe)
+    identity = measured("identity", CLASS, measures, tmp_path / "identity")
     original, gold = (taught.value("zrf.forget", subject) for subject in ("original", "gold"))
     assert original < 0.35 < gold < 0.6 < 0.8 < taught.value("zrf.forget")
     assert taught.value("bad-teaching-mia.forget", "original") > 0.8

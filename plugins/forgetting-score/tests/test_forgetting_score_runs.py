@@ -1,46 +1,27 @@
 """What the score promises on real data: Location-30, whose forget rows the original has memorised."""
 
-import os
 from pathlib import Path
 
 import pytest
+from scenario_runs import LOCATIONS, known, measured
 
-import unlearnbench
 from unlearnbench import Record
 
-SCENARIO = "location30-mlp-random10/v1"
 NAMES = ("forgetting-quality", "final-score", "epsilon", "at-cap")
 
 
-def run(n: int, folder: Path, originals: str = "each", unlearner: str = "identity") -> Record:
-    if not os.environ.get("UNLEARNBENCH_DATA"):
-        pytest.skip("UNLEARNBENCH_DATA does not say where Location-30 is")
-    (found,) = unlearnbench.run(
-        unlearner,
-        scenario=SCENARIO,
-        measures=["forgetting-score"],
-        parameters={"forgetting-score.n": n, "forgetting-score.originals": originals},
-        out=folder / "runs",
-        store=folder / "store",
-    )
-    assert found.status == "complete"
-    return found
+def run(n: int, out: Path, originals: str = "each", unlearner: str = "identity") -> Record:
+    params = {"forgetting-score.n": n, "forgetting-score.originals": originals}
+    return measured(unlearner, LOCATIONS, ["forgetting-score"], out, params)
 
 
 def read(record: Record, name: str, subject: str) -> float:
-    value = record.value(f"{name}.forget", subject)
-    assert value is not None
-    return value
+    return known(record, f"{name}.forget", subject)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("score")
-
-
-@pytest.fixture(scope="module")
-def record(folder: Path) -> Record:
-    return run(8, folder)
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return run(8, tmp_path_factory.mktemp("score"))
 
 
 def test_doing_nothing_has_at_most_a_quarter_of_the_floors_quality(record: Record) -> None:
@@ -71,15 +52,15 @@ def test_the_interval_holds_the_value(record: Record) -> None:
     assert all(r["interval"][0] <= r["value"] <= r["interval"][1] for r in readings)
 
 
-def test_one_original_that_is_left_as_it_is_is_told_apart_on_every_row(folder: Path, record: Record) -> None:
-    one = run(8, folder, "one")
+def test_one_original_that_is_left_as_it_is_is_told_apart_on_every_row(tmp_path: Path, record: Record) -> None:
+    one = run(8, tmp_path, "one")
     assert read(one, "at-cap", "unlearned") == read(one, "at-cap", "original") == 1
     assert read(one, "forgetting-quality", "unlearned") == 0
     assert read(one, "forgetting-quality", "gold") == read(record, "forgetting-quality", "gold")
 
 
-def test_retraining_with_many_seeds_is_as_good_as_gold_from_one_original_too(folder: Path, record: Record) -> None:
-    one = run(8, folder, "one", "retrain")
+def test_retraining_with_many_seeds_is_as_good_as_gold_from_one_original_too(tmp_path: Path, record: Record) -> None:
+    one = run(8, tmp_path, "one", "retrain")
     assert read(one, "at-cap", "unlearned") < 0.05
     assert read(one, "forgetting-quality", "unlearned") == pytest.approx(
         read(one, "forgetting-quality", "gold"), rel=0.3

@@ -1,35 +1,15 @@
 """What KLoM promises on real data: Location-30, whose forget rows the original has memorised."""
 
-import os
 from pathlib import Path
 
 import pytest
+from scenario_runs import LOCATIONS, known, measured
 
-import unlearnbench
 from unlearnbench import Record
 
-SCENARIO = "location30-mlp-random10/v1"
 
-
-def run(n: int, bins: int, folder: Path) -> Record:
-    if not os.environ.get("UNLEARNBENCH_DATA"):
-        pytest.skip("UNLEARNBENCH_DATA does not say where Location-30 is")
-    (found,) = unlearnbench.run(
-        "identity",
-        scenario=SCENARIO,
-        measures=["klom"],
-        parameters={"klom.n": n, "klom.bins": bins},
-        out=folder / "runs",
-        store=folder / "store",
-    )
-    assert found.status == "complete"
-    return found
-
-
-def read(record: Record, key: str, subject: str) -> float:
-    value = record.value(key, subject)
-    assert value is not None
-    return value
+def run(n: int, bins: int, out: Path) -> Record:
+    return measured("identity", LOCATIONS, ["klom"], out, {"klom.n": n, "klom.bins": bins})
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +19,24 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 
 def test_doing_nothing_is_far_above_the_floor_on_forget_rows(record: Record) -> None:
-    floor = read(record, "klom.forget", "gold")
-    assert read(record, "klom.forget", "unlearned") >= 3 * floor > 0
-    assert read(record, "klom-p95.forget", "unlearned") > read(record, "klom-p95.forget", "gold")
+    floor = known(record, "klom.forget", "gold")
+    assert known(record, "klom.forget", "unlearned") >= 3 * floor > 0
+    assert known(record, "klom-p95.forget", "unlearned") > known(record, "klom-p95.forget", "gold")
 
 
 def test_forget_rows_move_more_than_others_do(record: Record) -> None:
-    forget, retain, test = (read(record, f"klom.{split}", "original") for split in ("forget", "retain", "test"))
+    forget, retain, test = (known(record, f"klom.{split}", "original") for split in ("forget", "retain", "test"))
     assert forget > 1.5 * max(retain, test)
 
 
 def test_doing_nothing_reads_as_the_original_does(record: Record) -> None:
     for split in ("forget", "retain", "test"):
         for name in ("klom", "klom-p95"):
-            assert read(record, f"{name}.{split}", "unlearned") == read(record, f"{name}.{split}", "original")
+            assert known(record, f"{name}.{split}", "unlearned") == known(record, f"{name}.{split}", "original")
 
 
 def test_gold_is_measured_against_other_golds(record: Record) -> None:
-    assert all(read(record, f"klom.{split}", "gold") > 0.1 for split in ("forget", "retain", "test"))
+    assert all(known(record, f"klom.{split}", "gold") > 0.1 for split in ("forget", "retain", "test"))
 
 
 def test_the_interval_holds_the_value(record: Record) -> None:
@@ -68,6 +48,6 @@ def test_the_interval_holds_the_value(record: Record) -> None:
 @pytest.mark.acceptance
 def test_thirty_two_models_have_a_floor_below_two_and_a_half(tmp_path: Path) -> None:
     record = run(32, 20, tmp_path)
-    floor = read(record, "klom.forget", "gold")
+    floor = known(record, "klom.forget", "gold")
     assert floor <= 2.5
-    assert read(record, "klom.forget", "unlearned") >= max(5, 3 * floor)
+    assert known(record, "klom.forget", "unlearned") >= max(5, 3 * floor)

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scenario_runs import LOCATIONS, measured
 
-import unlearnbench
 from unlearnbench import Record
 
-pytestmark = pytest.mark.skipif(
-    "UNLEARNBENCH_DATA" not in os.environ, reason="Location-30 lies in the folder UNLEARNBENCH_DATA"
-)
 CHEAP = ("loss-attack", "umia", "yeom", "song-mittal")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-def run(unlearner: str, measures: Sequence[str], folder: Path, store: Path, params: Mapping[str, Any]) -> Record:
-    (record,) = unlearnbench.run(
-        unlearner,
-        scenario="location30-mlp-random10/v1",
-        measures=list(measures),
-        parameters=params,
-        out=folder,
-        store=store,
-    )
-    assert record.status == "complete"
-    return record
 
 
 def reading(record: Record, measure: str, subject: str, name: str, **at: str) -> Mapping[str, Any]:
@@ -45,11 +23,9 @@ def reading(record: Record, measure: str, subject: str, name: str, **at: str) ->
     return found
 
 
-def test_memorised_rows_are_found_gold_gives_nothing_away_and_identity_is_the_original(
-    tmp_path: Path, store: Path
-) -> None:
+def test_memorised_rows_are_found_gold_gives_nothing_away_and_identity_is_the_original(tmp_path: Path) -> None:
     params = {"shokri.shadows": 8, "shokri.least_rows": 30}
-    record = run("identity", (*CHEAP, "shokri"), tmp_path, store, params)
+    record = measured("identity", LOCATIONS, (*CHEAP, "shokri"), tmp_path, params)
     for measure, at, least in (
         ("loss-attack", {}, 0.78),
         ("umia", {}, 0.78),
@@ -71,12 +47,12 @@ def test_memorised_rows_are_found_gold_gives_nothing_away_and_identity_is_the_or
     assert mine == before
 
 
-def test_what_was_over_forgotten_reads_far_below_gold(tmp_path: Path, store: Path) -> None:
+def test_what_was_over_forgotten_reads_far_below_gold(tmp_path: Path) -> None:
     """Wrong labels for the forget set: its loss is now higher than that of rows that the model never saw."""
     pytest.importorskip("unlearnbench_salun")
     recipe = {"optimizer": "adam", "lr": 0.003, "epochs": 20, "batch_size": 64, "weight_decay": 0.0}
     params = {f"random-labels.{name}": value for name, value in recipe.items()}
-    record = run("random-labels", ("loss-attack",), tmp_path, store, params)
+    record = measured("random-labels", LOCATIONS, ["loss-attack"], tmp_path, params)
     found = reading(record, "loss-attack", "unlearned", "loss-attack-auc")
     assert found["value"] < 0.35
     assert found["verdict"] == "below gold"

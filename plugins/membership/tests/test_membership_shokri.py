@@ -65,7 +65,7 @@ class SimulatedEvidence:
     def _rows(self, split: str) -> Tensor:
         return (FORGOTTEN if split == "forget" else ~FORGOTTEN).nonzero()[:, 0]
 
-    def outputs(self, split: str) -> Tensor:
+    def outputs(self, split: str, subject: str | None = None) -> Tensor:
         return outputs(self.made.seen, 99)[self._rows(split)]
 
     def y(self, split: str) -> Tensor:

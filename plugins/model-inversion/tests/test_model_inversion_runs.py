@@ -5,28 +5,18 @@ from typing import Any
 
 import pytest
 import torch
+from scenario_runs import CLASS, known, measured
 
-import unlearnbench
 from unlearnbench import Record
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    (found,) = unlearnbench.run(
-        "identity",
-        scenario="digits-cnn-class3/v1",
-        measures=["model-inversion"],
-        out=tmp_path_factory.mktemp("runs"),
-        store=tmp_path_factory.mktemp("store"),
-    )
-    assert found.status == "complete"
-    return found
+    return measured("identity", CLASS, ["model-inversion"], tmp_path_factory.mktemp("runs"))
 
 
 def read(record: Record, name: str, subject: str) -> float:
-    value = record.value(f"inversion-{name}.forget", subject)
-    assert value is not None
-    return value
+    return known(record, f"inversion-{name}.forget", subject)
 
 
 def test_the_original_gives_away_what_the_class_looks_like_and_gold_does_not(record: Record) -> None:
@@ -52,12 +42,6 @@ def test_it_says_over_how_many_classes(record: Record) -> None:
 
 def test_it_draws_nothing_from_the_global_state(tmp_path: Path, record: Record) -> None:
     torch.manual_seed(12345)
-    (again,) = unlearnbench.run(
-        "identity",
-        scenario="digits-cnn-class3/v1",
-        measures=["model-inversion"],
-        out=tmp_path,
-        store=tmp_path / "store",
-    )
+    again = measured("identity", CLASS, ["model-inversion"], tmp_path, store=tmp_path / "store")
     for subject in ("original", "gold"):
         assert read(again, "similarity", subject) == read(record, "similarity", subject)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from scenario_runs import CLASS, LOCATIONS, measured
 
-import unlearnbench
 from unlearnbench import Record
 
 MEASURES = ["relearn", "ain", "wfnet-relearn"]
@@ -22,19 +21,12 @@ def values(record: Record, subject: str) -> dict[str, tuple[float | None, str]]:
     }
 
 
-@pytest.mark.skipif("UNLEARNBENCH_DATA" not in os.environ, reason="Location-30 lies in the folder UNLEARNBENCH_DATA")
 def test_memorised_rows_come_back_fast_unless_the_model_never_saw_them(tmp_path: Path) -> None:
     """Measured over seeds 0 to 2: gold 16 to 18 steps, another gold 16 to 18, SalUn 1 or 2, nothing done 0."""
-    found: dict[str, Record] = {}
-    for name in ("identity", "retrain", "salun"):
-        (found[name],) = unlearnbench.run(
-            name,
-            scenario="location30-mlp-random10/v1",
-            measures=MEASURES,
-            out=tmp_path / name,
-            store=tmp_path / "store",
-        )
-    identity, salun, retrain = (found[name] for name in ("identity", "salun", "retrain"))
+    params: dict[str, dict[str, int]] = {"identity": {}, "salun": {"salun.batch_size": 64}, "retrain": {}}
+    identity, salun, retrain = (
+        measured(name, LOCATIONS, MEASURES, tmp_path / name, own) for name, own in params.items()
+    )
     assert values(identity, "unlearned") == values(identity, "original")
     assert values(identity, "unlearned").items() >= {
         "relearn-steps.forget": (0.0, "ok"),
@@ -55,9 +47,7 @@ def test_memorised_rows_come_back_fast_unless_the_model_never_saw_them(tmp_path:
 
 def test_a_class_of_digits_comes_back_to_gold_later_than_ten_epochs_of_the_index(tmp_path: Path) -> None:
     """The authors' cap of 10 epochs is 60 steps here, of which gold needs 80: no index, and it says why."""
-    (record,) = unlearnbench.run(
-        "identity", scenario="digits-cnn-class3/v1", measures=["relearn", "ain"], out=tmp_path, store=tmp_path / "store"
-    )
+    record = measured("identity", CLASS, ["relearn", "ain"], tmp_path)
     gold, unlearned = values(record, "gold"), values(record, "unlearned")
     assert gold["ain-steps.holdout"] == (None, "censored")
     assert gold["ain-cap.holdout"] == (60.0, "ok")

@@ -7,35 +7,20 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from unlearnbench_u_lira.curves import area
 from unlearnbench_u_lira.likelihood import (
     Undefined,
+    defined_log_odds,
     exposure,
     leave_pair_out,
-    log_odds,
     log_ratios,
     most_exposed,
     rows_taken,
 )
-
-
-@pytest.mark.parametrize("classes", [2, 3, 30])
-def test_log_odds_are_those_of_the_probability_of_the_true_class(classes: int) -> None:
-    rng = np.random.default_rng(0)
-    logits, y = rng.normal(size=(3, 5, classes)), rng.integers(classes, size=5)
-    p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
-    true = p[:, np.arange(5), y]
-    np.testing.assert_allclose(log_odds(logits, y), np.log(true / (1 - true)), rtol=1e-12)
-
-
-def test_log_odds_of_certain_predictions_stay_exact() -> None:
-    """p_y rounds to 1 and to 0 here: ln(p / (1 - p)) would be infinite."""
-    logits = np.array([[[1000.0, 0.0, 0.0], [-1000.0, 0.0, 0.0]]])
-    phi = log_odds(logits, np.array([0, 0]))
-    np.testing.assert_allclose(phi, [[1000 - math.log(2), -1000 - math.log(2)]], rtol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +35,11 @@ def test_log_odds_of_certain_predictions_stay_exact() -> None:
 )
 def test_log_odds_that_are_no_number_have_a_status(logits: list[list[list[float]]], status: str) -> None:
     with pytest.raises(Undefined, match=status):
-        log_odds(np.array(logits), np.array([0]))
+        defined_log_odds(torch.tensor(logits), torch.tensor([0]))
 
 
 def test_a_class_that_is_ruled_out_does_no_harm() -> None:
-    assert log_odds(np.array([[[1.0, 0.5, -np.inf]]]), np.array([0]))[0, 0] == 0.5
+    assert defined_log_odds(torch.tensor([[[1.0, 0.5, -torch.inf]]]), torch.tensor([0])).tolist() == [[0.5]]
 
 
 def by_hand(phi: np.ndarray, members: np.ndarray, pseudo: float, *, left_out: Callable[[int], set[int]]) -> np.ndarray:
@@ -145,7 +130,7 @@ def test_bits_of_right_and_wrong_see_nothing_where_log_odds_see_everything() -> 
     with pytest.raises(Undefined, match="zero variance"):
         log_ratios(bits, members, everything, 4.0)
     assert roc_auc_score(members.ravel(), bits.ravel()) == 0.5
-    phi = log_odds(logits, np.zeros(50, dtype=np.int64))
+    phi = defined_log_odds(torch.from_numpy(logits), torch.zeros(50, dtype=torch.int64))
     assert area(log_ratios(phi, members, everything, 4.0), members, everything) > 0.95
 
 

@@ -39,7 +39,7 @@ def test_labels_play_no_part_in_completeness(noisy: Any, by_key: Any) -> None:
 def test_gold_is_complete_and_a_split_without_rows_or_numbers_has_a_status(noisy: Any, by_key: Any) -> None:
     evidence = noisy(subject="gold")
     assert {r.value for r in by_key(Completeness(NoParams()), evidence).values()} == {1.0}
-    evidence.out["gold"]["test"] = torch.empty(0, 3)
+    evidence.out["gold"]["test"], evidence.y_of["test"] = torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
     evidence.out["gold"]["retain"][0, 0] = math.nan
     found = by_key(Completeness(NoParams()), evidence)
     assert (found["completeness.test"].value, found["completeness.test"].status) == (None, "empty split")

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from scenario_runs import CLASS, LOCATIONS, measured
 
-import unlearnbench
 from unlearnbench import Record
 
 MEASURES = [
     "sklearn", "calibration", "completeness", "weight-distance", "tow", "aus", "nomus", "linear-probe", "cka",
 ]  # fmt: skip
-CLASS, ROWS = "digits-cnn-class3/v1", "location30-mlp-random10/v1"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store and one place for records."""
-    return tmp_path_factory.mktemp("utility")
-
-
-@pytest.fixture(params=[CLASS, ROWS], scope="module")
+@pytest.fixture(params=[CLASS, LOCATIONS], scope="module")
 def scenario(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if name == ROWS and "UNLEARNBENCH_DATA" not in os.environ:
-        pytest.skip("Location-30 is found through UNLEARNBENCH_DATA")
     return name
 
 
-def run(unlearner: str, scenario: str, folder: Path) -> Record:
-    (record,) = unlearnbench.run(
-        unlearner, scenario=scenario, measures=MEASURES, out=folder / "runs", store=folder / "store"
-    )
-    assert record.status == "complete"
-    return record
+@pytest.fixture(scope="module")
+def identity(scenario: str, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return measured("identity", scenario, MEASURES, tmp_path_factory.mktemp("identity"))
 
 
 @pytest.fixture(scope="module")
-def identity(scenario: str, folder: Path) -> Record:
-    return run("identity", scenario, folder)
-
-
-@pytest.fixture(scope="module")
-def retrain(scenario: str, folder: Path) -> Record:
-    return run("retrain", scenario, folder)
+def retrain(scenario: str, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return measured("retrain", scenario, MEASURES, tmp_path_factory.mktemp("retrain"))
 
 
 def values(record: Record, subject: str) -> dict[tuple[str, ...], Any]:
@@ -83,7 +64,7 @@ def test_features_remember_rows_that_the_model_was_trained_on(identity: Record, 
     """Of memorised rows the probe reads all off the original's features, off gold's as many as of unseen rows."""
     original, gold = (identity.value("probe-accuracy.forget", s) for s in ("original", "gold"))
     assert original > gold
-    if scenario == ROWS:
+    if scenario == LOCATIONS:
         assert original > 0.95
         assert abs(gold - identity.value("probe-accuracy.holdout", "gold")) < 0.1
         assert identity.value("loss-mia.forget", "original") > 0.7

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import beta, binom
+from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
 from unlearnbench.api import NoParams
 from unlearnbench.api.runtime import Request
-from unlearnbench_utility.attacks import Tally, best_threshold, bootstrap_interval, exact_interval, loss_attack
+from unlearnbench_utility.attacks import Tally, best_threshold, bootstrap_interval, loss_attack
 from unlearnbench_utility.scores import (
     AdaptiveUnlearningScore,
     Nomus,
@@ -78,13 +78,6 @@ def test_threshold_attack_calls_unconfident_forget_rows_non_members(hand: Any, b
     reading = by_key(TOW, hand(y, {"unlearned": out, "gold": out}))["threshold-mia.forget"]
     assert (reading.value, reading.n, reading.better) == (0.5, 4, "gold")
     assert (reading.low, reading.high) == pytest.approx((beta.ppf(0.025, 2, 3), beta.ppf(0.975, 3, 2)))
-
-
-@pytest.mark.parametrize("p", [0.02, 0.3, 0.5])
-def test_exact_interval_covers_at_least_as_often_as_it_says(p: float) -> None:
-    hits = range(31)
-    covered = [k for k in hits if exact_interval(k, 30)[0] <= p <= exact_interval(k, 30)[1]]
-    assert 0.95 <= binom.pmf(covered, 30, p).sum() < 1
 
 
 def test_aus_by_hand() -> None:

@@ -19,6 +19,7 @@ from unlearnbench.api.runtime.evidence import (
 )
 from unlearnbench.api.runtime.files import one_line, require_file
 from unlearnbench.api.runtime.graphs import Graphs
+from unlearnbench.api.runtime.intervals import Interval, bootstrap_interval, share_interval
 from unlearnbench.api.runtime.jobs import (
     ChecksModel,
     Component,
@@ -39,7 +40,9 @@ from unlearnbench.api.runtime.jobs import (
 from unlearnbench.api.runtime.masks import Mask, masked
 from unlearnbench.api.runtime.models import BuildJob, ModelComponent, Ref, attach_ref, ref_of
 from unlearnbench.api.runtime.per_sample import absolute_gradients, per_sample_gradients, squared_gradients
-from unlearnbench.api.runtime.seeds import derive_seed, drawn_rows, generator, local_rng
+from unlearnbench.api.runtime.rows import Rows, order_by_id, rows_of, status_of
+from unlearnbench.api.runtime.scores import jensen_shannon, log_odds
+from unlearnbench.api.runtime.seeds import derive_seed, drawn_rows, generator, local_rng, numpy_rng, seed_from
 from unlearnbench.api.runtime.tasks import (
     MISSING,
     TASKS,
@@ -79,6 +82,7 @@ __all__ = [
     "Evidence",
     "Fetches",
     "Graphs",
+    "Interval",
     "Job",
     "Mask",
     "Measure",
@@ -95,6 +99,7 @@ __all__ = [
     "Ref",
     "Request",
     "Result",
+    "Rows",
     "Segmentation",
     "Shadows",
     "Siblings",
@@ -112,22 +117,31 @@ __all__ = [
     "absolute_gradients",
     "attach_ref",
     "augmented",
+    "bootstrap_interval",
     "derive_seed",
     "drawn_rows",
     "fabric_for",
     "finish",
     "fit",
     "generator",
+    "jensen_shannon",
     "joined",
     "local_rng",
+    "log_odds",
     "masked",
     "mixed",
+    "numpy_rng",
     "one_line",
+    "order_by_id",
     "paired",
     "per_sample_gradients",
     "predict",
     "ref_of",
     "require_file",
+    "rows_of",
+    "seed_from",
+    "share_interval",
     "squared_gradients",
+    "status_of",
     "steps_per_epoch",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -14,6 +15,16 @@ from unlearnbench.api.seeds import derive_seed as derive_seed
 def generator(seed: int) -> Generator:
     """A CPU generator with this seed."""
     return torch.Generator().manual_seed(seed)
+
+
+def seed_from(rng: Generator) -> int:
+    """A seed in [0, 2^31 - 1), drawn from ``rng``, for what takes no generator."""
+    return int(torch.randint(2**31 - 1, (1,), generator=rng))
+
+
+def numpy_rng(rng: Generator) -> np.random.Generator:
+    """A stream of numpy's whose seed is drawn from ``rng``."""
+    return np.random.default_rng(seed_from(rng))
 
 
 @contextmanager

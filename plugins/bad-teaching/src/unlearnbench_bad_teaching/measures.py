@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from statistics import fmean
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from unlearnbench.api.runtime import Component, Evidence, Reading, drawn_rows, predict
-from unlearnbench_bad_teaching.plugin import EntropyAttackParams, ZrfParams
-from unlearnbench_bad_teaching.scores import (
-    Floats,
-    entropy,
-    exact_interval,
-    mean_interval,
-    taken_for_members,
-    zrf,
+from unlearnbench.api.runtime import (
+    Component,
+    Evidence,
+    Reading,
+    order_by_id,
+    predict,
+    rows_of,
+    share_interval,
+    status_of,
 )
+from unlearnbench_bad_teaching.plugin import EntropyAttackParams, ZrfParams
+from unlearnbench_bad_teaching.scores import entropy, mean_interval, taken_for_members, zrf
 
 
 class Zrf(Component[ZrfParams]):
@@ -30,19 +30,15 @@ class Zrf(Component[ZrfParams]):
     """
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        view = evidence.view("forget")
-        by_id, n = view.ids.argsort(), len(view)
-        outputs = evidence.outputs("forget")[by_id]
-        status = "ok" if bool(outputs.isfinite().all()) else "non-finite"
+        view, forget = evidence.view("forget"), rows_of(evidence, "forget", labelled=False)
         values: list[float] = []
-        if n and status == "ok":
+        if forget.status == "ok":
+            by_id = order_by_id(view.ids)
             nets = (evidence.fresh(f"net-{i}") for i in range(self.p.nets))
-            values = [zrf(outputs, predict(net, evidence.task, view)[by_id].cpu()) for net in nets]
+            values = [zrf(forget.outputs, predict(net, evidence.task, view)[by_id].cpu()) for net in nets]
         low, high = mean_interval(values) or (None, None)
-        yield Reading(
-            "zrf", fmean(values) if values else None, n, split="forget", low=low, high=high,
-            status=status if n else "empty split",
-        )  # fmt: skip
+        value = fmean(values) if values else None
+        yield Reading("zrf", value, len(forget), split="forget", low=low, high=high, status=forget.status)
 
 
 class EntropyAttack(Component[EntropyAttackParams]):
@@ -53,33 +49,17 @@ class EntropyAttack(Component[EntropyAttackParams]):
     """
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        found = {split: _entropies(evidence, split) for split in ("forget", "retain", "test")}
-        n = len(found["forget"])
-        status = _status(found)
+        forget, retain, test = (rows_of(evidence, split, labelled=False) for split in ("forget", "retain", "test"))
+        n, status = len(forget), status_of(forget, retain, test)
         if status != "ok":
             yield Reading("bad-teaching-mia", None, n, split="forget", status=status)
             return
-        each = min(len(found["retain"]), len(found["test"]), self.p.limit or len(found["test"]))
-        members, others = (_drawn(evidence, split, found[split], each) for split in ("retain", "test"))
+        each = min(len(retain), len(test), self.p.limit or len(test))
+        drawn = retain.drawn(each, evidence.rng("retain")), test.drawn(each, evidence.rng("test"))
+        members, others, asked = (entropy(rows.outputs).numpy() for rows in (*drawn, forget))
         if np.ptp(np.concatenate([members, others])) == 0:
             yield Reading("bad-teaching-mia", None, n, split="forget", status="zero variance")
             return
-        count = taken_for_members(members, others, found["forget"].numpy(), self.p.classifier)
-        low, high = exact_interval(count, n)
+        count = taken_for_members(members, others, asked, self.p.classifier)
+        low, high = share_interval(count, n)
         yield Reading("bad-teaching-mia", count / n, n, split="forget", low=low, high=high)
-
-
-def _entropies(evidence: Evidence, split: str) -> Tensor:
-    return entropy(evidence.outputs(split))
-
-
-def _status(found: dict[str, Tensor]) -> str:
-    if not all(len(values) for values in found.values()):
-        return "empty split"
-    return "ok" if all(bool(values.isfinite().all()) for values in found.values()) else "non-finite"
-
-
-def _drawn(evidence: Evidence, split: str, values: Tensor, n: int) -> Floats:
-    drawn = drawn_rows(evidence.view(split).ids, n, evidence.rng(split))
-    found: Floats = torch.take(values, drawn).numpy()
-    return found

@@ -9,31 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.stats import binomtest, t
+from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from torch import Tensor
+
+from unlearnbench.api.runtime import jensen_shannon
 
 Floats = npt.NDArray[np.float64]
 Classifier = Literal["svc", "logistic"]
 
 
-def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
-    """Jensen-Shannon divergence in base 2 of the distributions of two sets of logits [n, c], [n] in [0, 1].
-
-    JS(p, q) = (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2, summed over classes. Logarithms of probabilities are
-    never taken of a 0, since p is kept as its logarithm.
-    """
-    log_p, log_q = first.double().log_softmax(1), second.double().log_softmax(1)
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    half = (log_p.exp() * (log_p - log_m)).sum(1) + (log_q.exp() * (log_q - log_m)).sum(1)
-    return (half / 2 / math.log(2)).clamp(0, 1)
-
-
 def zrf(outputs: Tensor, random_outputs: Tensor) -> float:
     """ZRF = 1 - mean over rows of JS(subject, random network) (Chundawat et al. 2023, section "ZRF metric")."""
-    return 1 - float(jensen_shannon(outputs, random_outputs).mean())
+    p, q = (z.double().softmax(1) for z in (outputs, random_outputs))
+    return 1 - float(jensen_shannon(p, q).mean())
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -58,9 +48,3 @@ def taken_for_members(members: Floats, others: Floats, asked: Floats, classifier
     labels = np.repeat([1, 0], [len(members), len(others)])
     attack.fit(np.concatenate([members, others])[:, None], labels)
     return int((attack.predict(asked[:, None]) == 1).sum())
-
-
-def exact_interval(count: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share by Clopper and Pearson."""
-    found = binomtest(count, n).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from unlearnbench.api.runtime import log_odds
+
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.intp]
 
@@ -34,14 +36,8 @@ LIMIT = 45 * math.log(10)
 
 
 def confidences(outputs: Tensor, y: Tensor) -> Array:
-    """Logit-scaled confidence ln(p_y / (1 - p_y)) of outputs [models, rows, classes]: [models, rows].
-
-    As z_y - logsumexp over k != y of z_k, so neither p nor 1 - p is ever rounded to 0; clipped to +-103.6.
-    """
-    z = outputs.double()
-    index = y[None, :, None].expand(z.shape[0], -1, 1)
-    others = z.scatter(2, index, -float("inf")).logsumexp(2)
-    found: Array = (z.gather(2, index)[..., 0] - others).clamp(-LIMIT, LIMIT).numpy()
+    """Logit-scaled confidence, clipped to +-103.6, of outputs [models, rows, classes]: [models, rows]."""
+    found: Array = log_odds(outputs, y).clamp(-LIMIT, LIMIT).numpy()
     return found
 
 

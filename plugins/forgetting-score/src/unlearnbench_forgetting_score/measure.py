@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 
-from unlearnbench.api.runtime import Component, Ensemble, Evidence, Reading, Siblings
+from unlearnbench.api.runtime import (
+    Component,
+    Ensemble,
+    Evidence,
+    Reading,
+    Siblings,
+    bootstrap_interval,
+    numpy_rng,
+    rows_of,
+    share_interval,
+    status_of,
+)
 from unlearnbench_forgetting_score.epsilon import CAP, confidences, epsilons
 from unlearnbench_forgetting_score.plugin import ForgettingScoreParams
-from unlearnbench_forgetting_score.score import accuracy, mean_interval, median_interval, points, share_interval
+from unlearnbench_forgetting_score.score import accuracy, median_interval, points
 
 READINGS = {"forgetting-quality": "", "final-score": "", "epsilon": "nats", "at-cap": ""}
 
@@ -32,20 +42,16 @@ class ForgettingScore(Component[ForgettingScoreParams]):
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         siblings = evidence.siblings(2 * self.p.n)
         mine, retrained = self._subject(evidence, siblings), siblings[: self.p.n]
-        y = evidence.y("forget")
-        if not len(y):
-            return _undefined("empty split")
-        pair = [mine.outputs("forget", evidence.subject), retrained.outputs("forget", "gold")]
-        if pair[0].shape[2] < 2:
-            return _undefined("one class")
-        if not all(bool(outputs.isfinite().all()) for outputs in pair):
-            return _undefined("non-finite")
-        order = evidence.view("forget").ids.argsort()
-        found = epsilons(*(confidences(outputs[:, order], y[order]) for outputs in pair))
+        pair = rows_of(evidence, "forget", models=mine), rows_of(evidence, "forget", "gold", models=retrained)
+        status = status_of(*pair)
+        if status != "empty split" and pair[0].outputs.shape[2] < 2:
+            status = "one class"
+        if status != "ok":
+            return _undefined(status)
+        found = epsilons(*(confidences(rows.outputs, rows.y) for rows in pair))
         n = len(found)
-        seed = int(torch.randint(2**31 - 1, (1,), generator=evidence.rng("rows")))
         earned = points(found, self.p.n)
-        low, high = mean_interval(earned, np.random.default_rng(seed))
+        low, high = bootstrap_interval(earned, numpy_rng(evidence.rng("rows")))
         quality = Reading("forgetting-quality", float(earned.mean()), n, split="forget", low=low, high=high)
         hits = int((found == CAP).sum())
         median_low, median_high = median_interval(found)

@@ -12,10 +12,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from unlearnbench.api.runtime import Interval
 from unlearnbench_forgetting_score.epsilon import Array
 
 BUCKET = 0.5
-Interval = tuple[float, float] | tuple[None, None]
 
 
 def points(epsilon: Array, n: int) -> Array:
@@ -31,15 +31,6 @@ def accuracy(outputs: Tensor, y: Tensor) -> float | None:
     return float((outputs.argmax(2) == y).double().mean())
 
 
-def mean_interval(values: Array, rng: np.random.Generator, draws: int = 1000) -> Interval:
-    """95 % percentile bootstrap over rows; a single row has none."""
-    if len(values) < 2:
-        return None, None
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def median_interval(values: Array) -> Interval:
     """95 % interval of the median whatever the distribution: the k-th smallest to the k-th largest of the values.
 
@@ -50,9 +41,3 @@ def median_interval(values: Array) -> Interval:
         return None, None
     ordered = np.sort(values)
     return float(ordered[k - 1]), float(ordered[-k])
-
-
-def share_interval(hits: int, n: int) -> Interval:
-    """Exact 95 % interval (Clopper and Pearson) of a share."""
-    found = stats.binomtest(hits, n).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)

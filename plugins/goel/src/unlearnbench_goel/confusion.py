@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
-from unlearnbench.api.runtime import MISSING, Better, Component, Evidence, Reading
+from unlearnbench.api.runtime import MISSING, Better, Component, Evidence, Reading, share_interval
 from unlearnbench_goel.plugin import ConfusionParams
 
 Pair = tuple[int, int]
@@ -79,9 +78,9 @@ def _readings(split: str, outputs: Tensor, y: Tensor, pair: Pair | None, status:
         yield Reading("fgt-err", None, n, better=better, split=split, unit="rows", status=status)
         yield Reading("ic-err", None, n, better=better, split=split, status=status)
         return
-    (low, high), (least, most) = (binomtest(k, n).proportion_ci(0.95, method="exact") for k in (targeted, wrong))
+    (low, high), (least, most) = (share_interval(k, n) for k in (targeted, wrong))
     yield Reading(
         "fgt-err", float(targeted), n, better=better, split=split, unit="rows",
-        low=float(low) * n, high=float(high) * n,
+        low=low * n, high=high * n,
     )  # fmt: skip
-    yield Reading("ic-err", wrong / n, n, better=better, split=split, low=float(least), high=float(most))
+    yield Reading("ic-err", wrong / n, n, better=better, split=split, low=least, high=most)

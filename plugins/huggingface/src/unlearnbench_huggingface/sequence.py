@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from unlearnbench.api import DataError, UsageError
+from unlearnbench.api import DataError, UsageError, did_you_mean
 from unlearnbench.api.runtime import BuildJob, Component
 from unlearnbench_huggingface.embedding import require_known, require_text
 from unlearnbench_huggingface.hub import REVISION
@@ -91,8 +90,7 @@ class SequenceClassifier(Component[SequenceParams]):
         known = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
         where = f"{NAME}.model_type"
         if p.model_type not in known:
-            close = difflib.get_close_matches(p.model_type, known, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else "bert, distilbert and electra are some"
+            hint = did_you_mean(p.model_type, known, otherwise="bert, distilbert and electra are some")
             raise UsageError(
                 "bad-parameter", f"transformers has no sequence classifier {p.model_type!r}", where=where, hint=hint
             )

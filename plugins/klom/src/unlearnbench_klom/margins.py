@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from unlearnbench.api.runtime import log_odds
+
 Array = npt.NDArray[np.float64]
 
 CLIP = 100.0
@@ -18,15 +20,11 @@ FLOOR = 1e-5
 
 
 def margins(outputs: Tensor, y: Tensor) -> Array:
-    """z_y - logsumexp over k != y of z_k, clipped to +-100, of outputs [models, rows, classes]: [models, rows].
+    """Log-odds of the true class, clipped to +-100, of outputs [models, rows, classes]: [models, rows].
 
-    It is the log-odds of the true class, so it needs at least two classes.
+    There must be at least two classes.
     """
-    z = outputs.double()
-    index = y[None, :, None].expand(z.shape[0], -1, 1)
-    true = z.gather(2, index)[..., 0]
-    others = z.scatter(2, index, -float("inf")).logsumexp(2)
-    found: Array = (true - others).clamp(-CLIP, CLIP).numpy()
+    found: Array = log_odds(outputs, y).clamp(-CLIP, CLIP).numpy()
     return found
 
 
@@ -56,11 +54,6 @@ def klom(unlearned: Array, oracles: Array, bins: int = 20) -> Array:
     return found
 
 
-def bootstrap(values: Array, rng: np.random.Generator, draws: int = 1000) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the mean and of the 95th percentile of values [rows], rows drawn again."""
-    means, tails = np.empty(draws), np.empty(draws)
-    for i in range(draws):  # one draw at a time: a thousand at once take 8 kB a row
-        drawn = values[rng.integers(len(values), size=len(values))]
-        means[i], tails[i] = drawn.mean(), np.quantile(drawn, 0.95)
-    ends = {"mean": np.quantile(means, [0.025, 0.975]), "p95": np.quantile(tails, [0.025, 0.975])}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+def p95(values: Array) -> float:
+    """The 95th percentile of values [rows]."""
+    return float(np.quantile(values, 0.95))

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 
-from unlearnbench.api.runtime import Component, Ensemble, Evidence, Reading
-from unlearnbench_klom.margins import Array, bootstrap, klom, margins
+from unlearnbench.api.runtime import (
+    Component,
+    Ensemble,
+    Evidence,
+    Reading,
+    bootstrap_interval,
+    rows_of,
+    seed_from,
+    status_of,
+)
+from unlearnbench_klom.margins import Array, klom, margins, p95
 from unlearnbench_klom.plugin import KlomParams
 
 SPLITS = ("forget", "retain", "test")
@@ -30,29 +38,22 @@ class Klom(Component[KlomParams]):
         oracles = siblings[: self.p.n]
         mine = siblings[self.p.n :] if evidence.subject == "gold" else oracles
         for split in SPLITS:
-            y = evidence.y(split)
-            if not len(y):
-                yield from _undefined(split, "empty split")
+            pair = rows_of(evidence, split, models=mine), rows_of(evidence, split, "gold", models=oracles)
+            status = status_of(*pair)
+            if status != "empty split" and pair[0].outputs.shape[2] < 2:
+                status = "one class"
+            if status != "ok":
+                yield from _undefined(split, status)
                 continue
-            order = evidence.view(split).ids.argsort()
-            pair = [mine.outputs(split, evidence.subject), oracles.outputs(split, "gold")]
-            if pair[0].shape[2] < 2:
-                yield from _undefined(split, "one class")
-                continue
-            if not all(bool(outputs.isfinite().all()) for outputs in pair):
-                yield from _undefined(split, "non-finite")
-                continue
-            p, q = (margins(outputs[:, order], y[order]) for outputs in pair)
-            yield from self._readings(evidence, split, klom(p, q, self.p.bins))
+            p, q = (margins(rows.outputs, rows.y) for rows in pair)
+            values, rng = klom(p, q, self.p.bins), evidence.rng(f"rows/{split}")
+            yield from _readings(split, values, seed_from(rng))
 
-    def _readings(self, evidence: Evidence, split: str, values: Array) -> Iterable[Reading]:
-        n = len(values)
-        seed = int(torch.randint(2**31 - 1, (1,), generator=evidence.rng(f"rows/{split}")))
-        ends = bootstrap(values, np.random.default_rng(seed)) if n > 1 else {}
-        low, high = ends.get("mean", (None, None))
-        yield Reading("klom", float(values.mean()), n, split=split, unit="nats", low=low, high=high)
-        low, high = ends.get("p95", (None, None))
-        yield Reading("klom-p95", float(np.quantile(values, 0.95)), n, split=split, unit="nats", low=low, high=high)
+
+def _readings(split: str, values: Array, seed: int) -> Iterable[Reading]:
+    for name, statistic in (("klom", np.mean), ("klom-p95", p95)):
+        low, high = bootstrap_interval(values, np.random.default_rng(seed), statistic)
+        yield Reading(name, float(statistic(values)), len(values), split=split, unit="nats", low=low, high=high)
 
 
 def _undefined(split: str, status: str) -> Iterable[Reading]:

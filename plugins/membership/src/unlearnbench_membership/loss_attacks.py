@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import Component, Evidence, Reading
+from unlearnbench.api.runtime import Component, Evidence, Reading, Rows, numpy_rng, rows_of, seed_from, status_of
 from unlearnbench_membership import scores
 from unlearnbench_membership.logistic import split_accuracy
 from unlearnbench_membership.plugin import UmiaParams
+from unlearnbench_membership.readings import array, curve_readings, estimated, undefined_curve
 from unlearnbench_membership.roc import CURVE, REPORTED, Array
-from unlearnbench_membership.rows import (
-    Rows,
-    array,
-    curve_readings,
-    estimated,
-    missing,
-    numpy_rng,
-    rows_of,
-    seed_from,
-    undefined_curve,
-)
 from unlearnbench_membership.shares import difference, share
 
 
@@ -40,8 +30,8 @@ class LossAttack(Component[NoParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         forget, holdout = rows_of(evidence, "forget"), rows_of(evidence, "holdout")
-        status = missing(forget, holdout)
-        if status:
+        status = status_of(forget, holdout)
+        if status != "ok":
             n = len(forget) + len(holdout)
             yield Reading("loss-attack-accuracy", None, n, status=status)
             yield from undefined_curve("loss-attack", CURVE, n, status)
@@ -59,8 +49,8 @@ class Umia(Component[UmiaParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         forget, unseen = rows_of(evidence, "forget"), rows_of(evidence, self.p.unseen)
-        n, status = min(len(forget), len(unseen)), missing(forget, unseen)
-        if status:
+        n, status = min(len(forget), len(unseen)), status_of(forget, unseen)
+        if status != "ok":
             yield Reading("umia", None, 2 * n, status=status)
             yield from undefined_curve("umia", REPORTED, 2 * n, status)
             return
@@ -78,8 +68,8 @@ class Yeom(Component[NoParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         forget, retain, holdout = (rows_of(evidence, split) for split in ("forget", "retain", "holdout"))
-        n, status = len(forget) + len(holdout), missing(forget, retain, holdout)
-        if status:
+        n, status = len(forget) + len(holdout), status_of(forget, retain, holdout)
+        if status != "ok":
             yield Reading("yeom-threshold", None, len(retain), unit="nats", status=status)
             for name in ("yeom-true-positive-rate", "yeom-false-positive-rate", "yeom-advantage"):
                 yield Reading(name, None, n, status=status)

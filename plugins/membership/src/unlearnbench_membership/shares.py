@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 
+from unlearnbench.api.runtime import share_interval
 from unlearnbench_membership.roc import Estimate
-
-_Z = 1.959963984540054
 
 
 def share(hits: int, n: int) -> Estimate:
-    """``hits / n`` with Wilson's score interval (Wilson 1927), which is not a point where all rows agree."""
-    p = hits / n
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    return Estimate(p, min(max(centre - half, 0.0), p), max(min(centre + half, 1.0), p))
+    """``hits / n`` with Wilson's score interval, which is not a point where all rows agree."""
+    return Estimate(hits / n, *share_interval(hits, n, "wilson"))
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from unlearnbench.api.runtime import Component, Ensemble, Evidence, Reading, Shadows
+from unlearnbench.api.runtime import Component, Ensemble, Evidence, Reading, Shadows, order_by_id, rows_of, status_of
 from unlearnbench_membership.networks import AttackNetworks, attack_networks
 from unlearnbench_membership.plugin import ShokriParams
+from unlearnbench_membership.readings import array, curve_readings, undefined_curve
 from unlearnbench_membership.roc import CURVE
-from unlearnbench_membership.rows import array, curve_readings, missing, rows_of, undefined_curve
 
 
 class Shokri(Component[ShokriParams]):
@@ -25,13 +25,13 @@ class Shokri(Component[ShokriParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         forget, holdout = rows_of(evidence, "forget"), rows_of(evidence, "holdout")
-        status = missing(forget, holdout)
-        if not status:
+        status = status_of(forget, holdout)
+        if status == "ok":
             shadows = evidence.shadows(self.p.shadows)
             holdout = holdout.at(torch.isin(holdout.ids, shadows.ids[~shadows.forgotten]).nonzero()[:, 0])
-            status = "" if bool(shadows.outputs("original").isfinite().all()) else "non-finite"
+            status = "ok" if bool(shadows.outputs("original").isfinite().all()) else "non-finite"
         n = len(forget) + len(holdout)
-        if status:
+        if status != "ok":
             yield Reading("shokri-own-networks", None, n, unit="classes", status=status)
             yield from undefined_curve("shokri", CURVE, n, status)
             return
@@ -43,7 +43,7 @@ class Shokri(Component[ShokriParams]):
 
 def trained_on(shadows: Shadows, least: int, evidence: Evidence) -> AttackNetworks:
     """Networks for what all shadows put out for the audit rows, in the order of shadows and ids."""
-    order = shadows.ids.argsort()
+    order = order_by_id(shadows.ids, shadows.y)
     outputs = shadows.outputs("original")[:, order].double()
     y = shadows.y[order].repeat(len(shadows))
     members = shadows.members[:, order].flatten()

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.svm import SVC
 from torch import Tensor
 
-from unlearnbench.api.runtime import Component, Evidence, Reading
+from unlearnbench.api.runtime import Component, Evidence, Reading, Rows, rows_of, status_of
 from unlearnbench_membership import scores
 from unlearnbench_membership.plugin import SCORES, SongMittalParams
+from unlearnbench_membership.readings import array, curve_readings, estimated, undefined_curve
 from unlearnbench_membership.roc import REPORTED, Array, Estimate
-from unlearnbench_membership.rows import Rows, array, curve_readings, estimated, missing, rows_of, undefined_curve
 from unlearnbench_membership.shares import balanced_accuracy, share
 from unlearnbench_membership.thresholds import class_thresholds
 
@@ -36,9 +36,9 @@ class SongMittal(Component[SongMittalParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         forget, retain, test, holdout = (rows_of(evidence, s) for s in ("forget", "retain", "test", "holdout"))
-        status = missing(forget, retain, test)
+        status = status_of(forget, retain, test)
         for score in SCORES:
-            if status:
+            if status != "ok":
                 yield from _undefined(score, len(forget), status)
                 continue
             if score == VECTOR or self.p.attack == "svc":
@@ -87,8 +87,8 @@ def _readings(
     found = share(int((inside >= 0).sum()), n)
     kept_out = Estimate(1 - found.value, 1 - found.high, 1 - found.low)
     yield estimated("song-mittal-non-members", kept_out, n, at=at, unit="%", scale=100)
-    status = missing(holdout)
-    if status:
+    status = status_of(holdout)
+    if status != "ok":
         yield from _no_curve(score, n, status)
         return
     outside = margin(holdout)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from unlearnbench.api.runtime import Batch, Component, Evidence, Reading
+from unlearnbench.api.runtime import Batch, Component, Evidence, Reading, bootstrap_interval, order_by_id, seed_from
 from unlearnbench_model_inversion.inversion import invert
 from unlearnbench_model_inversion.plugin import ModelInversionParams
-from unlearnbench_model_inversion.similarity import interval, to_class_means, to_nearest
+from unlearnbench_model_inversion.similarity import to_class_means, to_nearest
 
 READINGS = ("inversion-similarity", "inversion-nearest", "inversion-confidence")
 
@@ -35,7 +34,7 @@ class ModelInversion(Component[ModelInversionParams]):
         low, high = float(others.min()), float(others.max())
         if not low < high:
             return _undefined("zero variance")
-        order = forget.ids.argsort()
+        order = order_by_id(forget.ids)
         x, y = forget.x[order], forget.y[order]
         classes = y.unique()
         model = evidence.model().eval().requires_grad_(False)
@@ -55,13 +54,13 @@ class ModelInversion(Component[ModelInversionParams]):
     ) -> Iterable[Reading]:
         flat = [part.flatten(1).double().numpy() for part in (found, x)]
         case = (flat[0], classes.numpy(), flat[1], y.numpy())
-        seed = int(torch.randint(2**31 - 1, (1,), generator=evidence.rng("classes")))
+        seed = seed_from(evidence.rng("classes"))
         for name, values in zip(READINGS, (to_class_means(*case), to_nearest(*case), reached.numpy()), strict=True):
             known = values[~np.isnan(values)]
             if not len(known):
                 yield Reading(name, None, 0, split="forget", status="zero variance")
                 continue
-            low, high = interval(known, np.random.default_rng(seed))
+            low, high = bootstrap_interval(known, np.random.default_rng(seed))
             yield Reading(name, float(known.mean()), len(known), split="forget", low=low, high=high)
 
 

@@ -38,11 +38,3 @@ def to_nearest(reconstructions: Array, classes: Array, rows: Array, y: Array) ->
     pairs = zip(reconstructions, classes, strict=True)
     found = np.array([np.nan_to_num(correlation(x, rows[y == c]), nan=-np.inf).max() for x, c in pairs])
     return np.where(found > -np.inf, found, np.nan)
-
-
-def interval(values: Array, rng: np.random.Generator, draws: int = 1000) -> tuple[float, float] | tuple[None, None]:
-    """95 % percentile bootstrap of the mean over classes; a single class has none."""
-    if len(values) < 2:
-        return None, None
-    low, high = np.quantile(values[rng.integers(len(values), size=(draws, len(values)))].mean(1), [0.025, 0.975])
-    return float(low), float(high)

@@ -8,7 +8,7 @@ from itertools import islice
 
 from unlearnbench.api import Recipe
 from unlearnbench.api.recipe import Optimizer
-from unlearnbench.api.runtime import Batch, Evidence, Reading
+from unlearnbench.api.runtime import Batch, Evidence, Reading, rows_of
 from unlearnbench_relearning.training import Score, Time, by_id, course, look, score, steps, time_until
 
 ROUNDING = 1e-9
@@ -19,13 +19,10 @@ class Watched:
     """The rows of a split by id, what the original scores on them, and what the subject scores before training."""
 
     def __init__(self, evidence: Evidence, split: str) -> None:
-        view, y = evidence.view(split), evidence.y(split)
-        order = view.ids.argsort()
-        self.evidence, self.split, self.n = evidence, split, len(y)
-        self.view, self.y = by_id(view), y[order]
-        task = evidence.task
-        self.original = score(task, evidence.outputs(split, "original")[order], self.y)
-        self.start = score(task, evidence.outputs(split)[order], self.y)
+        before, now = (rows_of(evidence, split, s, labelled=False) for s in ("original", evidence.subject))
+        self.evidence, self.split, self.n = evidence, split, len(now)
+        self.view, self.y = by_id(evidence.view(split)), now.y
+        self.original, self.start = (score(evidence.task, rows.outputs, self.y) for rows in (before, now))
 
     @property
     def status(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torchvision import datasets
 
-from unlearnbench.api import DataError, UsageError
+from unlearnbench.api import DataError, UsageError, did_you_mean
 from unlearnbench.api.runtime import Component, DataJob, Splits, one_line
 from unlearnbench_torchvision.files import merge
 from unlearnbench_torchvision.images import to_splits
@@ -101,7 +100,4 @@ def downloadable(source: type[Any]) -> bool:
 
 def unknown_value(message: str, name: str, known: list[str], where: str) -> UsageError:
     """A parameter's value that is none of the known ones, with those that are close to it."""
-    folded = {k.lower(): k for k in known}
-    close = [folded[k] for k in difflib.get_close_matches(name.lower(), folded, n=3)]
-    hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(known)}"
-    return UsageError("bad-parameter", message, where=where, hint=hint)
+    return UsageError("bad-parameter", message, where=where, hint=did_you_mean(name, known))

@@ -5,7 +5,6 @@ Layers draw their first weights from torch's global random state, which the host
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from torch.func import functional_call
 from torchvision import models
 from torchvision.models import vgg
 
-from unlearnbench.api import UsageError
+from unlearnbench.api import UsageError, did_you_mean
 from unlearnbench.api.runtime import BuildJob, Component
 from unlearnbench_torchvision.plugin import ArchitectureParams, ResNetParams, VggParams
 
@@ -68,8 +67,7 @@ class Architecture(Component[ArchitectureParams]):
         name = self.p.architecture
         known = models.list_models(module=models)
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else "see torchvision.models.list_models()"
+            hint = did_you_mean(name, known, otherwise="see torchvision.models.list_models()")
             where = "torchvision-model.architecture"
             raise UsageError("bad-parameter", f"torchvision has no classifier {name!r}", where=where, hint=hint)
         channels = _channels(job, "torchvision-model")

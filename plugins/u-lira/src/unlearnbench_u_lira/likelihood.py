@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
+
+from unlearnbench.api.runtime import log_odds
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -30,26 +33,21 @@ class Gaussians:
     variance: Floats
 
 
-def log_odds(logits: Floats, y: npt.NDArray[np.int64]) -> Floats:
-    """``phi = ln(p_y / (1 - p_y)) = z_y - ln(sum over k != y of exp z_k)`` of logits [n, m, c]: [n, m].
-
-    The second form loses no digits where p_y is near 0 or 1 (Carlini et al. 2022, section IV; used by Hayes et al.).
+def defined_log_odds(logits: Tensor, y: Tensor) -> Floats:
+    """Log-odds [n, m] of the true class (Carlini et al. 2022, section IV; used by Hayes et al.) of logits [n, m, c].
 
     Raises:
-        Undefined: logits that are not numbers, or infinite log-odds.
+        Undefined: one class, logits that are not numbers, or infinite log-odds.
     """
     if logits.shape[2] < 2:
         raise Undefined("one class")
-    if np.isnan(logits).any():
+    if bool(logits.isnan().any()):
         raise Undefined("non-finite")
-    true = y[None, :, None]
-    rest = logits.copy()
-    np.put_along_axis(rest, np.broadcast_to(true, (*logits.shape[:2], 1)), -np.inf, axis=2)
-    with np.errstate(invalid="ignore"):
-        phi = np.take_along_axis(logits, true, axis=2)[..., 0] - np.logaddexp.reduce(rest, axis=2)
-    if not np.isfinite(phi).all():
+    phi = log_odds(logits, y)
+    if not bool(phi.isfinite().all()):
         raise Undefined("infinite log-odds")
-    return np.asarray(phi, dtype=np.float64)
+    found: Floats = phi.cpu().numpy()
+    return found
 
 
 def leave_pair_out(phi: Floats, group: Bools, pseudo: float) -> Gaussians:

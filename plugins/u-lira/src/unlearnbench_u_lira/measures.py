@@ -6,17 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from unlearnbench.api import UsageError
-from unlearnbench.api.runtime import MISSING, Component, Ensemble, Evidence, Reading, Shadows, Subject
+from unlearnbench.api.runtime import Component, Ensemble, Evidence, Reading, Shadows, Subject, numpy_rng, order_by_id
 from unlearnbench_u_lira.curves import Estimate, accuracy_at_zero, area, attack_curve, permutation_null, two_sided_p
 from unlearnbench_u_lira.likelihood import (
     Bools,
     Floats,
     Undefined,
+    defined_log_odds,
     exposure,
-    log_odds,
     log_ratios,
     most_exposed,
     rows_taken,
@@ -38,23 +37,20 @@ class Audit:
     used: Bools
 
 
-class Rows:
-    """The audit rows of an ensemble in order of their ids, so that nothing depends on the order of the data."""
+class AuditRows:
+    """The labelled audit rows of an ensemble by id, so that nothing depends on the order of the data."""
 
     def __init__(self, shadows: Shadows) -> None:
-        known = torch.nonzero(shadows.y != MISSING)[:, 0]
-        self._shadows = shadows
-        self._order = known[torch.argsort(shadows.ids[known], stable=True)]
-        self.y = shadows.y[self._order].cpu().numpy()
+        self._shadows, self._order = shadows, order_by_id(shadows.ids, shadows.y)
+        self._y = shadows.y[self._order]
         self.members: Bools = shadows.members[:, self._order].cpu().numpy()
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self._order)
 
     def log_odds(self, subject: Subject) -> Floats:
         """Log-odds [n, m] of a subject of all shadows."""
-        outputs = self._shadows.outputs(subject)[:, self._order]
-        return log_odds(outputs.double().cpu().numpy(), self.y)
+        return defined_log_odds(self._shadows.outputs(subject)[:, self._order], self._y)
 
 
 class ULira(Component[ULiraParams]):
@@ -71,7 +67,7 @@ class ULira(Component[ULiraParams]):
         return [Ensemble("shadows", originals=n, golds=golds, unlearned=n)]
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        rows = Rows(evidence.shadows(even(self.p)))
+        rows = AuditRows(evidence.shadows(even(self.p)))
         try:
             yield from self._readings(evidence, self._audit(evidence, rows))
         except Undefined as found:
@@ -81,27 +77,27 @@ class ULira(Component[ULiraParams]):
             yield Reading("u-lira-p-value", None, len(rows), better="higher", status=str(found))
             yield from tpr_readings("u-lira-tpr", [None] * len(LEVELS), LEVELS, len(rows), str(found))
 
-    def _audit(self, evidence: Evidence, rows: Rows) -> Audit:
+    def _audit(self, evidence: Evidence, rows: AuditRows) -> Audit:
         if len(rows) < FEWEST_ROWS:
             raise Undefined("too few rows")
         phi, members = rows.log_odds(evidence.subject), rows.members
         if self.p.reference == "never-members":
             return Audit(phi, members, np.ones_like(members))
-        references = Rows(evidence.shadows(2 * self.p.shadows)).log_odds("gold")[self.p.shadows :]
+        references = AuditRows(evidence.shadows(2 * self.p.shadows)).log_odds("gold")[self.p.shadows :]
         return against_golds(phi, members, references)
 
     def _readings(self, evidence: Evidence, audit: Audit) -> Iterable[Reading]:
         phi, members, used = audit.phi, audit.members, audit.used
         m, draws = phi.shape[1], self.p.bootstrap_draws
         scores = log_ratios(phi, members, used, self.p.pseudo_observations)
-        auc, rates = attack_curve(scores, members, used, LEVELS, draws, numpy_rng(evidence, "rows"))
-        accuracy = accuracy_at_zero(scores, members, used, draws, numpy_rng(evidence, "rows"))
-        plain, _ = attack_curve(phi, members, used, LEVELS[:0], draws, numpy_rng(evidence, "rows"))
+        auc, rates = attack_curve(scores, members, used, LEVELS, draws, numpy_rng(evidence.rng("rows")))
+        accuracy = accuracy_at_zero(scores, members, used, draws, numpy_rng(evidence.rng("rows")))
+        plain, _ = attack_curve(phi, members, used, LEVELS[:0], draws, numpy_rng(evidence.rng("rows")))
 
         def attacked(swapped: Bools) -> float:
             return area(log_ratios(phi, swapped, used, self.p.pseudo_observations), swapped, used)
 
-        null = permutation_null(attacked, members, self.p.permutations, numpy_rng(evidence, "null"))
+        null = permutation_null(attacked, members, self.p.permutations, numpy_rng(evidence.rng("null")))
         low, high = np.quantile(null, [0.025, 0.975])
         yield interval_reading("u-lira-auc", auc, m)
         yield interval_reading("u-lira-accuracy", accuracy, m)
@@ -124,7 +120,7 @@ class VulnerableSamples(Component[VulnerableParams]):
         return [Ensemble("shadows", originals=n, golds=n, unlearned=n)]
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        rows = Rows(evidence.shadows(even(self.p)))
+        rows = AuditRows(evidence.shadows(even(self.p)))
         vulnerable = rows_taken(len(rows), self.p.share)
         for group, n in (("vulnerable", vulnerable), ("others", len(rows) - vulnerable)):
             at = {"rows": group}
@@ -142,14 +138,14 @@ class VulnerableSamples(Component[VulnerableParams]):
             yield from tpr_readings("vulnerable-tpr", rates, levels, n, "too few negatives", at)
 
     def _attack(
-        self, evidence: Evidence, rows: Rows, vulnerable: bool, levels: Floats
+        self, evidence: Evidence, rows: AuditRows, vulnerable: bool, levels: Floats
     ) -> tuple[Estimate, Sequence[Estimate | None], int]:
         pseudo = self.p.pseudo_observations
         phi, members = rows.log_odds(evidence.subject), rows.members
         scores = log_ratios(phi, members, np.ones_like(members), pseudo)
         picked = most_exposed(exposure(rows.log_odds("original"), members, pseudo), self.p.share)
         used = picked if vulnerable else ~picked
-        rng = numpy_rng(evidence, "rows")
+        rng = numpy_rng(evidence.rng("rows"))
         auc, rates = attack_curve(scores, members, used, levels, self.p.bootstrap_draws, rng)
         return auc, rates, int((used & ~members).sum())
 
@@ -179,11 +175,6 @@ def even(params: ShadowParams) -> int:
             hint=f"take {params.shadows + 1}",
         )
     return params.shadows
-
-
-def numpy_rng(evidence: Evidence, purpose: str) -> np.random.Generator:
-    """A stream of numpy's from the evidence's own, the same for every subject."""
-    return np.random.default_rng(int(torch.randint(2**31 - 1, (1,), generator=evidence.rng(purpose))))
 
 
 def resolved(rates: Sequence[Estimate | None], levels: Floats, negatives: int) -> list[Estimate | None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import Better, Component, Evidence, Reading, Subject
+from unlearnbench.api.runtime import Better, Component, Evidence, Reading, Subject, rows_of, status_of
 from unlearnbench_utility.plugin import WeightDistanceParams
 from unlearnbench_utility.rows import SPLITS
 
@@ -22,11 +22,9 @@ class Completeness(Component[NoParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         for split in SPLITS:
-            mine, gold = evidence.outputs(split), evidence.outputs(split, "gold")
-            value, status = None, "empty split"
-            if len(mine):
-                finite = bool(mine.isfinite().all() and gold.isfinite().all())
-                value, status = (same_class(mine, gold), "ok") if finite else (None, "non-finite")
+            mine, gold = rows_of(evidence, split, labelled=False), rows_of(evidence, split, "gold", labelled=False)
+            status = status_of(mine, gold)
+            value = same_class(mine.outputs, gold.outputs) if status == "ok" else None
             yield Reading("completeness", value, len(mine), better="higher", split=split, status=status)
 
 

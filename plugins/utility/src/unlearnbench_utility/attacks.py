@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
@@ -28,12 +27,6 @@ def best_threshold(members: Floats, others: Floats) -> float:
     found = len(members) - np.searchsorted(np.sort(members), tried)
     spared = np.searchsorted(np.sort(others), tried)
     return float(tried[np.argmax(found * len(others) + spared * len(members))])
-
-
-def exact_interval(hits: int, n: int) -> tuple[float, float]:
-    """95 % Clopper-Pearson interval of a share."""
-    low, high = binomtest(hits, n).proportion_ci(0.95, method="exact")
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)

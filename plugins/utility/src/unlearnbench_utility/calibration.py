@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from unlearnbench.api.runtime import Component, Evidence, Reading
+from unlearnbench.api.runtime import Component, Evidence, Reading, rows_of
 from unlearnbench_utility.plugin import CalibrationParams
-from unlearnbench_utility.rows import SPLITS, direction, rows
+from unlearnbench_utility.rows import SPLITS, direction
 
 
 class Calibration(Component[CalibrationParams]):
@@ -20,8 +20,10 @@ class Calibration(Component[CalibrationParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         for split in SPLITS:
-            part = rows(evidence, split)
-            found = {"ece": None, "brier": None, "nll": None} if not part.ok else self._scores(part.out, part.y)
+            part = rows_of(evidence, split)
+            found: dict[str, float | None] = {"ece": None, "brier": None, "nll": None}
+            if part.status == "ok":
+                found = self._scores(part.outputs, part.y)
             for name, value in found.items():
                 yield Reading(
                     name, value, len(part), better=direction(split, loss=True), split=split,

@@ -17,8 +17,18 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Generator, Tensor, nn
 
-from unlearnbench.api.runtime import MISSING, Better, Component, Evidence, Reading, Subject, Task, View, drawn_rows
-from unlearnbench_utility.attacks import exact_interval
+from unlearnbench.api.runtime import (
+    MISSING,
+    Better,
+    Component,
+    Evidence,
+    Reading,
+    Subject,
+    Task,
+    View,
+    drawn_rows,
+    share_interval,
+)
 from unlearnbench_utility.plugin import CkaParams, ProbeParams
 
 _AIMS: tuple[tuple[Subject, Better], ...] = (("original", "gold"), ("gold", "higher"))
@@ -103,7 +113,7 @@ class LinearProbe(Component[ProbeParams]):
         for split, part in (("forget", forget), ("holdout", unseen)):
             if split in right and part.status == "ok":
                 hits, n = int(right[split].sum()), len(part.y)
-                low, high = exact_interval(hits, n)
+                low, high = share_interval(hits, n)
                 yield Reading("probe-accuracy", hits / n, n, split=split, low=low, high=high)
             else:
                 why = part.status if part.status != "ok" else status

@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import torch
 from torch import Generator
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import Component, Evidence, Reading, Subject, drawn_rows
-from unlearnbench_utility.attacks import FEWEST, best_threshold, bootstrap_interval, exact_interval, loss_attack
-from unlearnbench_utility.rows import Rows, rows, status_of
+from unlearnbench.api.runtime import (
+    Component,
+    Evidence,
+    Reading,
+    Rows,
+    Subject,
+    rows_of,
+    seed_from,
+    share_interval,
+    status_of,
+)
+from unlearnbench_utility.attacks import FEWEST, best_threshold, bootstrap_interval, loss_attack
+from unlearnbench_utility.rows import accuracy, log_p
 
 
 class TugOfWar(Component[NoParams]):
@@ -28,7 +37,7 @@ class TugOfWar(Component[NoParams]):
         status, n = status_of(*mine, *gold), sum(len(part) for part in mine)
         tow = mia = None
         if status == "ok":
-            a_f, a_r, a_t = (part.accuracy - aim.accuracy for part, aim in zip(mine, gold, strict=True))
+            a_f, a_r, a_t = (accuracy(part) - accuracy(aim) for part, aim in zip(mine, gold, strict=True))
             tow = tug_of_war(a_f, a_r, a_t)
             mia = tug_of_war((taken(*mine) - taken(*gold)) / len(mine[0]), a_r, a_t)
         yield Reading("tow", tow, n, better="higher", status=status)
@@ -40,12 +49,13 @@ class TugOfWar(Component[NoParams]):
         if status != "ok":
             return Reading("threshold-mia", None, n, split="forget", status=status)
         hits = taken(*parts)
-        low, high = exact_interval(hits, n)
+        low, high = share_interval(hits, n)
         return Reading("threshold-mia", hits / n, n, split="forget", low=low, high=high)
 
 
 def _three(evidence: Evidence, subject: Subject | None = None) -> tuple[Rows, Rows, Rows]:
-    return rows(evidence, "forget", subject), rows(evidence, "retain", subject), rows(evidence, "test", subject)
+    forget, retain, test = (rows_of(evidence, split, subject) for split in ("forget", "retain", "test"))
+    return forget, retain, test
 
 
 def tug_of_war(*differences: float) -> float:
@@ -58,8 +68,8 @@ def taken(forget: Rows, retain: Rows, test: Rows) -> int:
 
     The logarithm orders as the confidence does and keeps small confidences apart.
     """
-    threshold = best_threshold(retain.log_p.numpy(), test.log_p.numpy())
-    return int((forget.log_p < threshold).sum())
+    threshold = best_threshold(log_p(retain).numpy(), log_p(test).numpy())
+    return int((log_p(forget) < threshold).sum())
 
 
 class AdaptiveUnlearningScore(Component[NoParams]):
@@ -70,11 +80,12 @@ class AdaptiveUnlearningScore(Component[NoParams]):
     """
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        test, forget, original = rows(evidence, "test"), rows(evidence, "forget"), rows(evidence, "test", "original")
+        test, forget = rows_of(evidence, "test"), rows_of(evidence, "forget")
+        original = rows_of(evidence, "test", "original")
         status, value = status_of(test, forget, original), None
         if status == "ok":
             form = class_removal if evidence.request.kind == "class" else homogeneous_removal
-            value = form(original.accuracy, test.accuracy, forget.accuracy)
+            value = form(accuracy(original), accuracy(test), accuracy(forget))
         yield Reading("aus", value, len(test) + len(forget), better="higher", status=status)
 
 
@@ -96,12 +107,12 @@ class Nomus(Component[NoParams]):
     """
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        test, forget, unseen = (rows(evidence, split) for split in ("test", "forget", "holdout"))
+        test, forget, unseen = (rows_of(evidence, split) for split in ("test", "forget", "holdout"))
         attack = self._attack(evidence.rng("attack"), forget, unseen)
         status, value = status_of(test), None
         if status == "ok":
             status = attack.status
-            value = None if attack.value is None else nomus(test.accuracy, attack.value)
+            value = None if attack.value is None else nomus(accuracy(test), attack.value)
         yield Reading("nomus", value, len(test) + attack.n, better="higher", status=status)
         yield attack
 
@@ -111,10 +122,9 @@ class Nomus(Component[NoParams]):
             status = f"fewer than {FEWEST} rows"
         if status != "ok":
             return Reading("loss-mia", None, 2 * n, split="forget", status=status)
-        sides = [(-part.log_p)[drawn_rows(part.ids, n, rng)].numpy() for part in (forget, unseen)]
-        seeds = torch.randint(2**31 - 1, (2,), generator=rng).tolist()
-        tested = loss_attack(sides[0], sides[1], seeds[0])
-        low, high = bootstrap_interval(tested, seeds[1])
+        forgotten, others = ((-log_p(part.drawn(n, rng))).numpy() for part in (forget, unseen))
+        tested = loss_attack(forgotten, others, seed_from(rng))
+        low, high = bootstrap_interval(tested, seed_from(rng))
         return Reading("loss-mia", tested.accuracy, 2 * n, split="forget", low=low, high=high)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -17,10 +16,10 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 from torch import Tensor
 
-from unlearnbench.api import UsageError
-from unlearnbench.api.runtime import Component, Evidence, Reading
+from unlearnbench.api import UsageError, did_you_mean
+from unlearnbench.api.runtime import Component, Evidence, Reading, rows_of
 from unlearnbench_utility.plugin import SklearnParams
-from unlearnbench_utility.rows import SPLITS, direction, rows
+from unlearnbench_utility.rows import SPLITS, direction
 
 _MODULES = tuple(f"sklearn.metrics.{name}" for name in ("_classification", "_ranking", "_scorer"))
 
@@ -37,8 +36,8 @@ class SklearnMetrics(Component[SklearnParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         for name, split in self.wanted:
-            part = rows(evidence, split)
-            value, status = score(name, part.y, part.out) if part.ok else (None, part.status)
+            part = rows_of(evidence, split)
+            value, status = score(name, part.y, part.outputs) if part.status == "ok" else (None, part.status)
             better = direction(split, loss=is_loss(name))
             yield Reading(name.removeprefix("neg_"), value, len(part), better=better, split=split, status=status)
 
@@ -64,9 +63,7 @@ def parsed(text: str) -> tuple[str, str]:
 def _check(what: str, name: str, known: list[str]) -> None:
     if name in known:
         return
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(known)}"
-    raise UsageError(f"unknown-{what}", f"no {what} {name!r}", where="sklearn.metrics", hint=hint)
+    raise UsageError("bad-parameter", f"no {what} {name!r}", where="sklearn.metrics", hint=did_you_mean(name, known))
 
 
 def is_loss(name: str) -> bool:
