@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearnbench.api.runtime import derive_seed, generator
+from unlearnbench.api.runtime import derive_seed, drawn_rows, generator
 from unlearnbench.config import resolve_experiment
 from unlearnbench.identity import canonical, digest, file_digest, short, tensors_digest
 from unlearnbench.registry import registry
@@ -151,6 +151,33 @@ def test_a_generator_leaves_the_global_one_alone() -> None:
     one, again = (torch.rand(4, generator=generator(derive_seed(0, "x"))) for _ in range(2))
     assert torch.equal(one, again)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_same_rows_are_drawn_in_whichever_order_they_come() -> None:
+    ids = 1000 + 7 * torch.arange(40)
+    drawn = ids[drawn_rows(ids, 12, generator(5))]
+    assert len(drawn.unique()) == 12
+    assert drawn.tolist() == sorted(drawn.tolist())
+    for seed in range(5):
+        shuffled = ids[torch.randperm(40, generator=generator(seed))]
+        assert torch.equal(shuffled[drawn_rows(shuffled, 12, generator(5))], drawn)
+    assert not torch.equal(ids[drawn_rows(ids, 12, generator(6))], drawn)
+
+
+def test_every_row_may_be_drawn_and_one_as_well_as_another() -> None:
+    rng, ids = generator(0), torch.arange(10).flip(0)
+    drawn = torch.stack([ids[drawn_rows(ids, 3, rng)] for _ in range(2000)])
+    counts = drawn.flatten().bincount(minlength=10)
+    assert counts.sum() == 6000
+    assert float(((counts - 600.0) ** 2 / 600).sum()) < 27.9  # chi-square with 9 degrees of freedom, one in a thousand
+
+
+def test_all_rows_or_none_can_be_drawn_but_not_more_than_there_are() -> None:
+    ids = torch.tensor([4, 2, 9])
+    assert ids[drawn_rows(ids, 3, generator(0))].tolist() == [2, 4, 9]
+    assert drawn_rows(ids, 0, generator(0)).tolist() == drawn_rows(ids[:0], 0, generator(0)).tolist() == []
+    with pytest.raises(ValueError, match="cannot draw 4 of 3 rows"):
+        drawn_rows(ids, 4, generator(0))
 
 
 # -- specs -------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 from records import run_document, write
 
 from unlearnbench.api.errors import DataError, UnlearnBenchError
+from unlearnbench.api.runtime import Reading
 from unlearnbench.record import (
     PREDICTIONS,
     RECORD,
@@ -24,6 +25,8 @@ from unlearnbench.record import (
     controls,
     pack_arrays,
     read_record,
+    reading_json,
+    verdict,
     verify_record,
     write_record,
 )
@@ -279,3 +282,50 @@ def test_controls_bound_each_reading_and_say_where_a_measure_cannot_tell() -> No
     assert {c["separates"] for c in controls(blind)} == {False}
     without = [r for r in run_document()["readings"] if r["subject"] != "gold"]
     assert controls(without) == []
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------------
+
+
+def interval(value: float | None, low: float | None, high: float | None, subject: str = "unlearned") -> Reading:
+    return Reading("auc", value, 9, low=low, high=high, subject=subject)
+
+
+def test_a_verdict_is_what_the_interval_of_the_difference_says() -> None:
+    """Zou and Donner by hand: the difference reaches down by the root of 3^2 + 4^2."""
+    gold = interval(5, 4, 9)
+    assert verdict(interval(10, 7, 11), gold) == "like gold"  # it just touches 0
+    assert verdict(interval(10.01, 7.01, 11), gold) == "above gold"
+    assert verdict(interval(0, -1, 3), interval(5, 1, 6)) == "like gold"
+    assert verdict(interval(-0.01, -1, 2.99), interval(5, 1, 6)) == "below gold"
+
+
+def test_intervals_that_overlap_may_still_tell_two_readings_apart() -> None:
+    assert verdict(interval(10, 7, 13), interval(4, 0, 8)) == "above gold"
+    assert verdict(interval(4, 0, 8), interval(10, 7, 13)) == "below gold"
+
+
+def test_of_lopsided_intervals_only_the_ends_between_the_two_values_count() -> None:
+    near, far = interval(0.4, 0.1, 0.43), interval(0.4, 0.37, 0.7)  # short and long towards gold's value
+    gold = interval(0.5, 0.46, 0.9)
+    assert verdict(near, gold) == "below gold"
+    assert verdict(far, gold) == "like gold"
+    assert verdict(interval(0.6, 0.57, 0.9), interval(0.5, 0.1, 0.54)) == "above gold"
+    assert verdict(interval(0.6, 0.57, 0.9), interval(0.5, 0.46, 0.9)) == "like gold"
+
+
+@pytest.mark.parametrize("missing", ["value", "low", "high"])
+def test_without_a_value_or_an_interval_there_is_no_verdict(missing: str) -> None:
+    whole = {"value": 0.9, "low": 0.8, "high": 0.95}
+    lacking = interval(**{**whole, missing: None})
+    assert verdict(interval(**whole), interval(0.5, 0.4, 0.6)) == "above gold"
+    assert verdict(lacking, interval(0.5, 0.4, 0.6)) is None
+    assert verdict(interval(0.5, 0.4, 0.6), lacking) is None
+
+
+def test_gold_itself_and_readings_that_gold_lacks_get_no_verdict() -> None:
+    mine, gold = interval(0.9, 0.8, 0.95), interval(0.5, 0.4, 0.6, "gold")
+    found = reading_json(mine, "probe", {gold.key: gold})
+    assert (found["verdict"], found["gap"], found["interval"]) == ("above gold", 0.4, [0.8, 0.95])
+    assert reading_json(gold, "probe", {gold.key: gold})["verdict"] is None
+    assert reading_json(mine, "probe", {})["verdict"] is None

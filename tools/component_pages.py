@@ -12,7 +12,7 @@ from markup import MADE, anchor, anchored, slug, table, wrapped
 
 from unlearnbench.api import Recipe
 from unlearnbench.api.params import Param, param_fields
-from unlearnbench.api.specs import DatasetSpec, MeasureSpec, ModelSpec, Paper, UnlearnerSpec
+from unlearnbench.api.specs import DIRECTIONS, EFFORTS, DatasetSpec, MeasureSpec, ModelSpec, Paper, UnlearnerSpec
 from unlearnbench.registry import Component, registry
 
 KINDS = {"dataset": "Data sets", "model": "Models", "unlearner": "Unlearners", "measure": "Measures"}
@@ -92,6 +92,9 @@ def _component(component: Component) -> Iterator[str]:
                 if f.name in inherited
             ]
             yield from (f"As in every [recipe](../reference/recipe.md): {', '.join(links)}.", "")
+    if isinstance(spec, MeasureSpec):
+        rows = [[f"`{r.name}`", DIRECTIONS[r.better], r.unit, r.summary] for r in spec.readings]
+        yield from (*table(["reading", "better", "unit", "what it says"], rows), "")
     if spec.paper:
         yield from _paper(spec.paper)
 
@@ -106,6 +109,10 @@ def _facts(component: Component) -> Iterator[list[str]]:
     if isinstance(spec, UnlearnerSpec | MeasureSpec):
         yield ["requests", ", ".join(spec.requests)]
         yield ["reads", ", ".join(spec.reads) or "nothing besides"]
+    if isinstance(spec, MeasureSpec):
+        yield ["takes", EFFORTS[spec.effort]]
+        if spec.shorthand:
+            yield ["short form", f"`--measure {spec.name}:A,B` sets `{spec.shorthand}` to A and B"]
     if isinstance(spec, UnlearnerSpec) and spec.invariant_to:
         yield ["does not depend on", ", ".join(spec.invariant_to)]
     if isinstance(spec, UnlearnerSpec) and spec.stage_only:

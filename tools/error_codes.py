@@ -34,6 +34,8 @@ ADVICE = {
     "bad-ids": "Write one whole number in a line, and nothing else.",
     "bad-json": "Mend the JSON at the place that is named; there are limits to size and depth.",
     "bad-labels": "Number the classes from 0 without gaps, or name as many classes as there are.",
+    "bad-measure": "Name the measure alone and set its parameters with `--set`; only some take a text after a colon, "
+    "and `unlearnbench show NAME` says which.",
     "bad-model": "Take another model, or other parameters of it: it does not fit the shape of the rows.",
     "bad-name": "Choose a name of lower-case words joined by `-`, without the prefix of the distribution.",
     "bad-parameter": "Look up type and range with `unlearnbench show NAME`; the line names the parameter.",
@@ -58,6 +60,7 @@ ADVICE = {
     "duplicate-ids": "Name each id once.",
     "duplicate-name": "Uninstall one of the two plugins, or leave it out with `UNLEARNBENCH_PLUGINS`.",
     "empty-forget-set": "Ask for rows that are in the training data; what was forgotten before is no longer there.",
+    "empty-holdout": "Keep more test rows, or forget rows of a class or group that test rows belong to as well.",
     "empty-part": "Ask for rows that are in the part that the step takes from; the line names the step.",
     "empty-retain-set": "Forget less: nothing would be left to keep.",
     "fetch-failed": "Try again later, or put the files into the folder yourself.",
@@ -70,6 +73,7 @@ ADVICE = {
     "missing-column": "Name a column that the file has; the line lists them.",
     "missing-extra": "Install the extra of the plugin that the line names: a library is needed that is not there.",
     "missing-file": "Check the path; files of data sets are looked for below the data folder.",
+    "missing-plugin": "Install the distributions that the line names, or choose measures one by one with `--measure`.",
     "missing-values": "Fill the gaps in, or leave out a column of numbers with `csv.drop` or `csv.groups`.",
     "name-taken": "Choose another name: something that is installed has this one already.",
     "no-device": "Compute on another device, for example `--device cpu`.",
@@ -101,6 +105,7 @@ ADVICE = {
     "unknown-parameter": "See `unlearnbench show NAME` for the parameters.",
     "unknown-preprocessing-step": "Name one of the steps that the line lists.",
     "unknown-property": "Remove or rename the property; its schema lists what may stand there.",
+    "unknown-profile": "Take smoke, standard, audit or gold.",
     "unknown-reading": "Name a reading by its key, such as `accuracy.forget`; `unlearnbench compare RUNS --json` lists "
     "those that are compared without being asked for.",
     "unknown-request-kind": "See the schema of requests for the kinds: `unlearnbench schema request`.",

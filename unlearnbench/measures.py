@@ -61,18 +61,20 @@ def expand_shorthands(measures: Sequence[Any], registry: Registry) -> list[Any]:
     """
     found: dict[str, Any] = {}
     for measure in measures:
-        if not isinstance(measure, str) or ":" not in measure:
-            found[measure if isinstance(measure, str) else measure["name"]] = measure
+        if not isinstance(measure, str):
+            found[measure["name"]] = measure
             continue
-        name, _, text = measure.partition(":")
+        name, colon, text = measure.partition(":")
+        if not colon:
+            found.setdefault(name, measure)
+            continue
         spec = registry.get("measure", name, where="$.measures").spec
         assert isinstance(spec, MeasureSpec)
         if not spec.shorthand:
             raise UsageError("bad-measure", f"{name} takes nothing after a colon", where="$.measures",
                              hint=f"write {name}, and --set {name}.PARAM=VALUE for its parameters")  # fmt: skip
-        entry = found.setdefault(name, {"name": name, "params": {}})
-        if isinstance(entry, str):
-            entry = found[name] = {"name": name, "params": {}}
+        before = found.get(name)
+        params = dict(before.get("params") or {}) if isinstance(before, Mapping) else {}
         values = [part.strip() for part in text.split(",") if part.strip()]
-        entry["params"][spec.shorthand] = [*entry["params"].get(spec.shorthand, []), *values]
+        found[name] = {"name": name, "params": {**params, spec.shorthand: [*params.get(spec.shorthand, ()), *values]}}
     return list(found.values())

@@ -80,7 +80,7 @@ class Phases:
             validation=scene.validation.view("validation", meter),
             recipe=spec.recipe,
         )
-        self._warm_up(spec, scene)
+        self.warm_up(spec, scene)
         where = f"unlearner {owner.spec.name}" if owner else "recipe"
         label = f"train {what} (seed {spec.seeds.train})"
         budget_s = self.budget_s if owner else None
@@ -104,7 +104,7 @@ class Phases:
             )
             for spec, selection in zip(specs, rows, strict=True)
         ]
-        self._warm_up(specs[0], scene)
+        self.warm_up(specs[0], scene)
         recipe = specs[0].recipe
         total = recipe.epochs * sum(map(len, rows))
         with self._running(f"train {what} of {len(jobs)} runs", "recipe", meter, scene, None, total) as clock:
@@ -128,7 +128,7 @@ class Phases:
             model=restore(self.registry, original, scene.device),
             state=unpack(original.state, 0) if "train" in stage.phases else State(),
         )
-        self._warm_up(spec, scene)
+        self.warm_up(spec, scene)
         where = f"unlearner {stage.spec.name}"
         with self._running(f"prepare {stage.spec.name}", where, meter, scene, self.budget_s) as clock:
             state = stage.make("prepare").prepare(job)
@@ -157,7 +157,7 @@ class Phases:
         costs: list[PhaseCost] = []
         warnings: list[str] = []
         for stage in stages:
-            self._warm_up(spec, scene)
+            self.warm_up(spec, scene)
             where = f"unlearner {stage.spec.name}"
             meter = Meter()
             # The only stage of an unlearner has the same random streams as the method on its own.
@@ -244,7 +244,7 @@ class Phases:
             with clock, time_limit(budget_s):  # the alarm must not ring while the clock is read
                 yield clock
 
-    def _warm_up(self, spec: RunSpec, scene: Scene) -> None:
+    def warm_up(self, spec: RunSpec, scene: Scene) -> None:
         """Run one tiny training step before the first clock: torch imports and compiles on first use."""
         if scene.ref in self._warm:
             return

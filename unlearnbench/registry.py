@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from unlearnbench.api.errors import PluginError, UsageError
+from unlearnbench.api.errors import PluginError, UsageError, did_you_mean
 from unlearnbench.api.specs import Spec
 from unlearnbench.plugins import Plugin, described, load_plugins
 
@@ -109,14 +108,11 @@ class Registry:
 
 def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "") -> UsageError:
     """The error for an unknown name: did you mean, else what there is."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    advice = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names) or 'none'}"
     return UsageError(
         f"unknown-{kind.replace(' ', '-')}",
         f"no {kind} {name!r}",
         where=where,
-        hint="; ".join(filter(None, [advice, hint])),
+        hint="; ".join(filter(None, [did_you_mean(name, known), hint])),
     )
 
 

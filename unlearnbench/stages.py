@@ -176,6 +176,7 @@ class Stages:
             PluginError: the run has no such phase.
         """
         scene, phases = self.scene(spec), replace(self.phases, budget_s=None)
+        phases.warm_up(spec, scene)  # not under observation: its step is no part of the phase
         owner = owner_of_training(stages_of(self.registry, spec.unlearner))
         if phase == "train" and not spec.checkpoint:
             return self.original(spec).key, lambda: phases.train(spec, scene, owner, scene.train, "original")

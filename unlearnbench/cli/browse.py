@@ -12,9 +12,12 @@ import click
 from unlearnbench.api.errors import PluginError, UsageError
 from unlearnbench.api.params import param_fields
 from unlearnbench.api.specs import (
+    DIRECTIONS,
+    EFFORTS,
     INPUTS,
     REQUESTS,
     TASKS,
+    MeasureSpec,
     Paper,
     Spec,
 )
@@ -126,6 +129,17 @@ def _find(name: str, kind: str | None) -> Component:
     return found[0]
 
 
+def _show_readings(spec: MeasureSpec) -> None:
+    click.echo(f"  takes: {EFFORTS[spec.effort]}")
+    if spec.shorthand:
+        click.echo(f"  {spec.name}:A,B sets {spec.shorthand} to A and B")
+    click.echo("\nreadings")
+    for reading in spec.readings:
+        unit = f", {reading.unit}" if reading.unit else ""
+        click.echo(f"  {reading.name}  ({DIRECTIONS[reading.better]}{unit})")
+        click.echo(textwrap.fill(reading.summary, 100, initial_indent="      ", subsequent_indent="      "))
+
+
 def _show_component(component: Component) -> None:
     spec = component.spec
     origin = component.origin()
@@ -137,6 +151,8 @@ def _show_component(component: Component) -> None:
             click.echo(f"  {word.replace('_', ' ')}: {', '.join(values)}")
     if getattr(spec, "stage_only", False):
         click.echo("  a stage of a chain, before another unlearner")
+    if isinstance(spec, MeasureSpec):
+        _show_readings(spec)
     _show_parameters(spec.params)
     if spec.paper:
         paper = spec.paper
