@@ -1,8 +1,8 @@
 """What audits must read of a model that forgot nothing, and the floor that gold sets, on scenarios that memorise.
 
 Every audit is of the control ``identity``, through the command line, over one store; the ensembles of Location-30 are
-those of the profiles ``audit`` and ``gold``. The noisy digits have half as many shadows and one seed, since five seeds
-of 16 take minutes; the plugin's own tests audit another seed with 16.
+those of the profiles ``audit`` and ``gold``. On the noisy digits the whole audit is of one seed, with half as many
+shadows; the floor, which needs the gold models alone, of five seeds with 16.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 from support import call
 
+from unlearnbench.config import resolve_experiment
+from unlearnbench.evidence import RunEvidence
+from unlearnbench.guard import deterministic
+from unlearnbench.phases import Phases
+from unlearnbench.price import made_measure
 from unlearnbench.record import Record, read_record, verify_record
+from unlearnbench.registry import registry
+from unlearnbench.spec import Choice
+from unlearnbench.stages import Stages
+from unlearnbench.store import Store
 
 pytestmark = pytest.mark.acceptance
 
@@ -143,6 +152,24 @@ def test_u_lira_catches_wrong_labels_that_a_small_network_memorised(noisy_shadow
     assert noisy_shadows.value("u-lira-auc", "unlearned") >= 0.85
     assert abs(noisy_shadows.value("u-lira-auc", "gold") - 0.5) <= 0.06
     assert abs(noisy_shadows.value("u-lira-null-auc", "gold") - 0.5) <= 0.01
+
+
+def test_the_floor_of_u_lira_holds_for_five_seeds_of_noisy_digits(folder: Path) -> None:
+    """Gold shadows saw no audit row, whichever half they are said to have seen."""
+    components = registry()
+    found = resolve_experiment({"scenario": NOISY, "unlearners": ["identity"], "seeds": list(SEEDS)}, components)
+    stages = Stages(components, Store(folder / "store"), Phases(components))
+    measure = made_measure(components, Choice("u-lira", {}))
+    floors, nulls = [], []
+    with deterministic(1):
+        for spec in found:
+            readings = measure.measure(RunEvidence(stages, spec, 0, "gold", "u-lira", ("siblings",)))
+            values = {reading.key: reading.value for reading in readings}
+            floors.append(values["u-lira-auc"])
+            nulls.append(values["u-lira-null-auc"])
+    assert max(abs(auc - 0.5) for auc in floors) <= 0.06, floors
+    assert abs(fmean(floors) - 0.5) <= 0.03, floors
+    assert abs(fmean(nulls) - 0.5) <= 0.01, nulls
 
 
 # -- the loss attack ---------------------------------------------------------------------------------------------------
