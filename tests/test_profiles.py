@@ -264,3 +264,11 @@ def test_a_stream_cannot_be_audited(tmp_path: Path) -> None:
         done = refused(tmp_path, stream, "--profile", "audit", *more)
         assert_one_error(done, 3, "incompatible", "one request, not a stream")
     assert refused(tmp_path, stream, "--profile", "standard", "--dry-run").rc == 0
+
+
+def test_every_measure_of_the_repository_says_what_it_yields() -> None:
+    specs = [component.spec for component in registry().components("measure")]
+    ours = [spec for spec in specs if spec.target.startswith("unlearnbench")]
+    assert len(ours) > 25
+    silent = [spec.name for spec in ours if not spec.readings or not all(r.summary for r in spec.readings)]
+    assert not silent

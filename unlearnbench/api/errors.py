@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+LISTED_CHARACTERS = 240
+"""What the names of a hint may take of a line."""
+
 
 class UnlearnBenchError(Exception):
     """A failure with a stable code and a documented exit status.
@@ -78,4 +81,13 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
     close = [folded[one] for one in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return otherwise or f"available: {', '.join(folded.values()) or 'none'}"
+    return otherwise or f"available: {_listed(list(folded.values()))}"
+
+
+def _listed(names: list[str]) -> str:
+    """Names as far as a line can hold them beside what else it says."""
+    shown = names
+    while len(", ".join(shown)) > LISTED_CHARACTERS:
+        shown = shown[:-1]
+    more = len(names) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")

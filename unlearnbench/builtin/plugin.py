@@ -252,7 +252,6 @@ def unlearnbench_measures() -> list[MeasureSpec]:
             target=f"{cost}:Flops",
             tasks=TASKS,  # type: ignore[arg-type]
             requests=REQUESTS,  # type: ignore[arg-type]
-            reads=("gold",),
             readings=(
                 ReadingSpec(name="flops", better="lower", unit="FLOP", summary="Matrix products and convolutions."),
                 ReadingSpec(name="flops-saved", better="higher", unit="x", summary="FLOPs of gold over its own."),

@@ -183,7 +183,7 @@ def print_grid(caption: str, names: Sequence[str], headings: Sequence[str], cell
     # A pipe has no width: never cut what a program may read. COLUMNS says that somebody means it.
     fixed = console.is_terminal or "COLUMNS" in os.environ
     console.width = console.width if fixed else max(console.width, needed)
-    console.print(caption, soft_wrap=True)
+    console.print(caption, soft_wrap=not fixed)  # a pipe has no width
     if needed > console.width:
         _print_blocks(console, names, headings, cells)
     else:
