@@ -76,9 +76,14 @@ class Interrupted(UnlearnBenchError):
 
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """A hint for a name that is none of the known ones: those close to it, else ``otherwise``, else all there are."""
+    """A hint for a name that is none of the known ones: those like it, else ``otherwise``, else all there are.
+
+    Like it are those that are spelled nearly so, else those that begin so.
+    """
     folded = {one.lower(): one for one in sorted(known)}
     close = [folded[one] for one in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    if not close and name:
+        close = [full for one, full in folded.items() if one.startswith(name.lower())][:3]
     if close:
         return f"did you mean {' or '.join(close)}?"
     return otherwise or f"available: {_listed(list(folded.values()))}"
