@@ -30,7 +30,7 @@ from unlearnbench.builtin.models import Cnn, Mlp
 from unlearnbench.builtin.plugin import CnnParams, MlpParams
 from unlearnbench.stacked import STACK, fit_stacked, stackable
 
-TARGET = 1.5
+TARGET = 1.2
 TASK = Classification()
 
 
