@@ -23,7 +23,17 @@ CLASSES = (
     "names, or positions counted from 0 where no class is named by a number."
 )
 
-NAMES = ["component", "experiment", "request", "run-record", "run-spec", "scenario"]
+NAMES = [
+    "component",
+    "experiment",
+    "request",
+    "run-record",
+    "run-spec",
+    "scenario",
+    "submission",
+    "suite",
+    "verification",
+]
 RESOURCES = Registry().with_resources((schema(n)["$id"], Resource.from_contents(schema(n))) for n in NAMES)
 
 # Objects whose keys are checked elsewhere: by the schema generated from a component's parameters or from Recipe, by

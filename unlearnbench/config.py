@@ -20,7 +20,7 @@ from unlearnbench.parameters import parameters_json, resolve_parameters
 from unlearnbench.partitions import resolve_partition
 from unlearnbench.preprocessing import resolve_preprocessing
 from unlearnbench.registry import Registry, unknown
-from unlearnbench.schemas import load_json, validate
+from unlearnbench.schemas import load_json, load_yaml, validate
 from unlearnbench.spec import Choice, RunSpec, Seeds
 
 DEFAULT_SCENARIO = "digits-cnn-random10/v1"
@@ -70,37 +70,13 @@ def read_experiment(path: Path) -> dict[str, Any]:
         except tomllib.TOMLDecodeError as problem:
             raise UsageError("bad-toml", str(problem), where=path.name) from problem
     elif path.suffix in (".yaml", ".yml"):
-        document = _yaml(text, path.name)
+        document = load_yaml(text, path.name)
     elif path.suffix == ".json":
         document = load_json(text, where=path.name)
     else:
         raise UsageError("bad-file", f"ends in {path.suffix!r}", where=path.name, hint="use .yaml, .json or .toml")
     validate(document, "experiment", where=path.name)
     return dict(document)
-
-
-def _yaml(text: str, where: str) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """SafeLoader that refuses duplicate keys and reads 1e-3 as a number."""
-
-    def mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
-        pairs = [(str(loader.construct_object(k)), loader.construct_object(v, deep=True)) for k, v in node.value]
-        if len(dict(pairs)) != len(pairs):
-            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
-        return dict(pairs)
-
-    import re
-
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)\Z"), list("-+.0123456789")
-    )
-    try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506 - Loader is a SafeLoader
-    except (yaml.YAMLError, RecursionError) as problem:
-        raise UsageError("bad-yaml", " ".join(str(problem).split())[:200], where=where) from problem
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,33 @@ def load_json(text: str, *, where: str = "") -> Any:
     return document
 
 
+def load_yaml(text: str, where: str) -> Any:
+    """Parse YAML strictly: plain values only, no duplicate keys.
+
+    Raises:
+        UsageError: either, or text that is not YAML.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """SafeLoader that refuses duplicate keys and reads 1e-3 as a number."""
+
+    def mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
+        pairs = [(str(loader.construct_object(k)), loader.construct_object(v, deep=True)) for k, v in node.value]
+        if len(dict(pairs)) != len(pairs):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+        return dict(pairs)
+
+    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)\Z"), list("-+.0123456789")
+    )
+    try:
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - Loader is a SafeLoader
+    except (yaml.YAMLError, RecursionError) as problem:
+        raise UsageError("bad-yaml", " ".join(str(problem).split())[:200], where=where) from problem
+
+
 def _check_depth(document: Any, where: str) -> None:
     level = [document]
     for _ in range(MAX_DEPTH):

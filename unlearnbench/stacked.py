@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from unlearnbench.api.recipe import Recipe
 from unlearnbench.api.runtime import Stepper, Task, View, finish, steps_per_epoch
 
-STACK = 16
+STACK = 8
 """Networks in a stack: more of them save little, and all of a stack are in memory."""
 
 CPU_WORK = 4e6

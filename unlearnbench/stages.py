@@ -31,7 +31,7 @@ from unlearnbench.store import Damaged, Entry, Store
 from unlearnbench.unlearners import Stage, owner_of_training, stages_of
 
 ENTRIES_IN_MEMORY = 32
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Goes up when a change of the host changes results; stored models of other versions are not reused."""
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from typing import Any
 
 import click
 
 from unlearnbench.api.errors import UnlearnBenchError
+from unlearnbench.cli.lazy import LazyGroup
 
 EXIT_CODES = """\b
 Exit codes:
@@ -26,6 +25,7 @@ _COMMANDS = {
     "compare": "unlearnbench.cli.compare",
     "report": "unlearnbench.cli.report",
     "meta": "unlearnbench.cli.meta",
+    "leaderboard": "unlearnbench.cli.leaderboard",
     "list": "unlearnbench.cli.browse",
     "show": "unlearnbench.cli.browse",
     "cite": "unlearnbench.cli.browse",
@@ -41,27 +41,6 @@ _COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Imports a command's module when the command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(_COMMANDS[cmd_name])
-        found: click.Command = getattr(module, f"{cmd_name}_command")
-        return found
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from unlearnbench.registry import unknown
-
-            raise unknown("command", args[0], _COMMANDS, where="unlearnbench")
-        return super().resolve_command(ctx, args)
-
-
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from unlearnbench import __version__
@@ -70,7 +49,9 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, commands_in=_COMMANDS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit."
 )

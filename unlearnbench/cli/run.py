@@ -33,6 +33,11 @@ MAX_SEEDS = 10_000
 @click.option(
     "--scenario", metavar="NAME", help="A named scenario; see `list scenarios`. [default: digits-cnn-random10/v1]"
 )
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="What a suite of the leaderboard fixes; with --scenario, one scenario of it. See `leaderboard suites`.",
+)
 @click.option("--dataset", metavar="NAME", help="Data set, in place of the scenario's.")
 @click.option("--model", metavar="NAME", help="Model, in place of the scenario's.")
 @click.option(
@@ -112,6 +117,7 @@ def run_command(
     unlearners: tuple[str, ...],
     all_unlearners: bool,
     scenario: str | None,
+    suite: str | None,
     dataset: str | None,
     model: str | None,
     forget: tuple[str, ...],
@@ -140,7 +146,7 @@ def run_command(
     """
     from unlearnbench.cli import trace
     from unlearnbench.cli.progress import progress_bar, warn, watched
-    from unlearnbench.config import combine, every_unlearner
+    from unlearnbench.config import Experiment, combine, every_unlearner
     from unlearnbench.phases import no_progress
     from unlearnbench.registry import registry
     from unlearnbench.session import carry_out
@@ -158,7 +164,10 @@ def run_command(
         "seeds": _seeds(seed, seeds), "forget": _forget(forget), "checkpoint": str(checkpoint) if checkpoint else None,
     }  # fmt: skip
     made = {name: None if choice == () else choice for name, choice in choices.items()}
-    wanted = combine(experiment, made, _settings(settings), registry())
+    if suite:
+        wanted = Experiment(_suite_specs(suite, experiment, made, _settings(settings)), Path(), None)
+    else:
+        wanted = combine(experiment, made, _settings(settings), registry())
     if dry_run:
         return _dry_run(wanted.specs, as_json, leave_out=all_unlearners)
     # What methods print must not end up in the JSON, or in the table.
@@ -187,6 +196,32 @@ def run_command(
         trace(problem)
         click.echo(f"error: {problem}", err=True)
     return max((problem.exit_code for problem in outcome.problems), default=0)
+
+
+_OPEN_IN_A_SUITE = ("unlearners", "scenario", "device", "threads")
+
+
+def _suite_specs(
+    name: str, experiment: Path | None, choices: Mapping[str, Any], settings: Mapping[str, Any]
+) -> list[RunSpec]:
+    """The runs of a suite, or of one scenario of it; what a suite fixes cannot be chosen besides."""
+    from unlearnbench.leaderboard.suites import suite
+    from unlearnbench.registry import registry
+
+    fixed = [option for option, choice in choices.items() if choice is not None and option not in _OPEN_IN_A_SUITE]
+    if experiment or fixed:
+        what = "an experiment file" if experiment else _FLAGS.get(fixed[0], f"--{fixed[0]}")
+        raise UsageError("conflicting-options", f"excludes {what}", where="--suite", hint="a suite fixes it")
+    found = suite(name)
+    parts = [found.part(choices["scenario"])] if choices["scenario"] else found.parts
+    left_open = {key: choices[key] for key in ("device", "threads") if choices[key] is not None}
+    unlearners = choices["unlearners"] or ()
+    return [
+        spec for part in parts for spec in found.specs(part, unlearners, registry(), set=dict(settings), **left_open)
+    ]
+
+
+_FLAGS = {"seeds": "--seed", "measures": "--measure", "preprocessing": "--preprocess"}
 
 
 def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:
