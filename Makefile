@@ -18,10 +18,10 @@ PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.t
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix docs site build smoke constraints clean
+.PHONY: help setup run test check fix docs site check-submissions build smoke constraints clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## create .venv and install the host, every plugin and the tools
 
@@ -56,8 +56,12 @@ docs: setup ## write the generated reference, and the output that the documents 
 	$(BIN)/python tools/reference.py
 	$(BIN)/python tools/examples.py README.md docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md
 
-site: setup ## build the documentation as a site into build/site
+site: setup ## build the documentation into build/site, and the boards of leaderboard/ into build/site/leaderboard
 	$(BIN)/mkdocs build --strict
+	$(BIN)/unlearnbench leaderboard build --output build/site/leaderboard
+
+check-submissions: setup ## hold what lies in leaderboard/ to the rules for submissions, as every pull request is
+	$(BIN)/pytest -q tests/test_committed_submissions.py
 
 build: setup ## build every sdist, and every wheel from its sdist, into dist/
 	rm -rf dist

@@ -60,3 +60,25 @@ def cli(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Cli:
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture(scope="session")
+def suite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real runs of ``identity`` and ``finetune`` on the first scenario of quick/v1, all seeds, with their store."""
+    from submissions import suite_runs
+
+    folder = tmp_path_factory.mktemp("suite") / "runs"
+    suite_runs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_submission(suite_folder: Path) -> Path:
+    """A submission of these runs, with weights. It is shared: change copies of it (``submissions.tampered``)."""
+    from submissions import packed
+
+    from unlearnbench.record import find_records, read_record
+    from unlearnbench.store import Store
+
+    records = [read_record(path) for path in find_records(suite_folder)]
+    return packed(records, suite_folder.parent / "small", weights=Store(suite_folder / "store"))

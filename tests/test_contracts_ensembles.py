@@ -12,8 +12,9 @@ from toys_support import CLASS, SAMPLES, images, new_stages, one_record, toy_reg
 
 from unlearnbench.api import IncompatibleError, PluginError
 from unlearnbench.evidence import RunEvidence
-from unlearnbench.price import ensembles_of, price
+from unlearnbench.price import PROBE_STEPS, ensembles_of, price
 from unlearnbench.spec import RunSpec
+from unlearnbench.stacked import STACK
 from unlearnbench.stages import Stages
 
 SHADOWS = {"name": "toy-shadows", "params": {"pairs": 2}}
@@ -173,6 +174,21 @@ def test_the_price_counts_each_model_once(tmp_path: Path) -> None:
     assert timed.training_s is not None
     assert timed.training_s > 0
     assert price([images("toy-finetune")], toy_registry()).models == 0
+
+
+@pytest.mark.parametrize(("unlearner", "together"), [("toy-finetune", STACK), ("toy-sisa", 1)])
+def test_the_told_time_is_that_of_a_stack_where_networks_are_trained_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlearner: str, together: int
+) -> None:
+    """The probe is said to take 60 seconds; a stack of eight then costs each of its networks an eighth of that."""
+    moments = iter([100.0, 160.0])
+    monkeypatch.setattr("unlearnbench.price.process_time", lambda: next(moments))
+    spec = images(unlearner, measures=[SHADOWS])
+    stages = new_stages(tmp_path)
+    rows, size = len(stages.scene(spec).train), spec.recipe.batch_size
+    steps, probed = -(-rows // size), -(-min(rows, PROBE_STEPS * size) // size)
+    each = 60 / together / probed * steps * spec.recipe.epochs
+    assert price([spec], toy_registry(), stages).training_s == pytest.approx(8 * each)
 
 
 def test_the_price_of_a_method_that_owns_training_is_its_own() -> None:

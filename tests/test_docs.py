@@ -41,7 +41,7 @@ examples = _load_examples()
 GENERATED = ("reference", "plugins")
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name not in GENERATED)
 WITH_DATA = [ROOT / "plugins" / name / "README.md" for name in ("huggingface", "tabular")]
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
+READMES = [ROOT / "README.md", ROOT / "leaderboard" / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 WITH_STEPS = [path for path in [*PAGES, *READMES] if examples.steps(path)]
 
 
@@ -178,6 +178,7 @@ def test_every_run_that_is_shown_can_be_planned(tutorial_site: Path) -> None:
         "tiny",
         "gentle.height=-1",
         "finetune.epoch=50",
+        "class=4",
     )
     wanted = [words for words in runs if not set(words) & set(unplanned)]
     assert len(wanted) > 8

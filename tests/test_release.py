@@ -401,7 +401,7 @@ def test_a_release_publishes_the_files_that_were_checked_and_no_others() -> None
     assert jobs["publish"]["environment"] == "pypi-${{ needs.build.outputs.project }}"
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, *RENDERED], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [RELEASE, TEST, *RENDERED], ids=lambda p: p.name)
 def test_only_the_job_that_publishes_may_ask_for_an_identity_and_nothing_may_write(path: Path) -> None:
     text = path.read_text("utf-8")
     assert workflow(path)["permissions"] == {"contents": "read"}

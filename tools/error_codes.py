@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = "UnlearnBenchError"
 
 # Functions that are given the code, or a part of it, and raise or return the error: how the code is made of it.
-_MAKERS = {"unknown": "unknown-{}", "one_line": "{}"}
+_MAKERS = {"unknown": "unknown-{}", "one_line": "{}", "wrong_file": "{}"}
 # What a name stands for that gets its value from outside the function: (file, name) -> values.
 _OUTSIDE = {
     ("registry.py", "kind"): tuple(SPEC_TYPES),
@@ -27,13 +27,18 @@ _OUTSIDE = {
 
 ADVICE = {
     "ambiguous-name": "Say with `--kind` which of the components you mean.",
+    "bad-archive": "Zip the folder again with a plain tool, without comments or encryption, or submit the folder "
+    "itself.",
     "bad-budget": "Give a time in seconds, more than 0.",
     "bad-data": "Look at what the line says about the rows, and mend the data; images of one size are needed, "
     "classes that are the same in training and test rows, and ids that are unique.",
     "bad-file": "Name the file .yaml, .json or .toml, after what it is.",
     "bad-ids": "Write one whole number in a line, and nothing else.",
     "bad-json": "Mend the JSON at the place that is named; there are limits to size and depth.",
+    "bad-key": "Use an unencrypted elliptic-curve key in PEM form; the line has the command that makes one.",
     "bad-labels": "Number the classes from 0 without gaps, or name as many classes as there are.",
+    "bad-level": "Ask for `recomputed-metrics`, `recomputed-from-weights` or `rerun`; self-reported is what every "
+    "submission is.",
     "bad-measure": "Name the measure alone and set its parameters with `--set`; only some take a text after a colon, "
     "and `unlearnbench show NAME` says which.",
     "bad-model": "Take another model, or other parameters of it: it does not fit the shape of the rows.",
@@ -41,10 +46,17 @@ ADVICE = {
     "bad-parameter": "Look up type and range with `unlearnbench show NAME`; the line names the parameter.",
     "bad-partition": "Give each part one name that a later step uses, and ranges that hold rows; `train` is there "
     "from the start.",
+    "bad-predictions": "Bundle the predictions of the run itself: rows, outputs and numbers must be those of its "
+    "record.",
     "bad-request": "Write the request as in `unlearnbench run --help` (random=0.1, class=3, ids=1,2) or as JSON.",
+    "bad-retraction": "Mend `retractions.yaml` at the place that is named.",
+    "bad-sample": "Give `--sample` together with `--level rerun`, and `--seed` together with `--sample`.",
     "bad-seeds": "Give either `--seed` or `--seeds`, the latter as train=0,1,2 or unlearn=0..4.",
     "bad-setting": "Write `--set COMPONENT.PARAMETER=VALUE`, for example `--set salun.epochs=5`.",
     "bad-split": "Ask for fewer test rows, or drop classes that have hardly any row.",
+    "bad-statement": "Bundle again: the statement must name exactly the files that are there.",
+    "bad-suite": "Name each scenario of a suite once.",
+    "bad-tensors": "Write tensors with `unlearnbench leaderboard bundle`: only plain safetensors are read.",
     "bad-toml": "Mend the TOML at the line that is named.",
     "bad-value": "Change the value at the place that is named; the line says what is allowed there.",
     "bad-yaml": "Mend the YAML at the line that is named; a key may stand only once.",
@@ -52,19 +64,25 @@ ADVICE = {
     "what a call into a plugin returns and leaves behind is checked.",
     "broken-plugins": "See `unlearnbench plugins` for the causes; reinstall or remove what is broken.",
     "budget-exceeded": "Raise `--budget`, or make the method cheaper by its parameters.",
+    "cannot-listen": "Choose another `--port`, or a `--host` of this machine.",
     "cannot-write": "Choose a folder that you may write to, with space left: `--out`, and `--store` of a run.",
     "conflicting-options": "Give one of the two options.",
+    "control-outside-band": "Train original and gold as the suite says: other models come out than those of the suite.",
     "corrupt-file": "Remove the file and get it again: it is cut off, changed or of another kind.",
     "damaged-entry": "Nothing need be done: the entry of the store is not used, and the model is made anew.",
     "diverged": "Lower the learning rate or clip gradients: a weight of a model is not finite.",
+    "duplicate-file": "Leave one of the two files.",
     "duplicate-ids": "Name each id once.",
     "duplicate-name": "Uninstall one of the two plugins, or leave it out with `UNLEARNBENCH_PLUGINS`.",
+    "duplicate-run": "Pack each run once.",
+    "duplicate-submission": "Name one of the two otherwise, or leave one out.",
     "empty-forget-set": "Ask for rows that are in the training data; what was forgotten before is no longer there.",
     "empty-holdout": "Keep more test rows, or forget rows of a class or group that test rows belong to as well.",
     "empty-part": "Ask for rows that are in the part that the step takes from; the line names the step.",
     "empty-retain-set": "Forget less: nothing would be left to keep.",
     "fetch-failed": "Try again later, or put the files into the folder yourself.",
     "folder-not-empty": "Choose an empty or new folder: nothing that is there is written over.",
+    "foreign-run": "Pack runs of the suite alone: its scenarios and its seeds.",
     "incompatible": "Choose another unlearner, measure, model or request; the line says what does not go together.",
     "interrupted": "Give the same command again: it goes on from where it stopped.",
     "later-parameter": 'As the plugin\'s author, mark the parameter with `Param(..., phase="...")` of the phase '
@@ -74,22 +92,44 @@ ADVICE = {
     "missing-extra": "Install the extra of the plugin that the line names: a library is needed that is not there.",
     "missing-file": "Check the path; files of data sets are looked for below the data folder.",
     "missing-plugin": "Install the distributions that the line names, or choose measures one by one with `--measure`.",
+    "missing-predictions": "Bundle the predictions of every finished run.",
+    "missing-seed": "Run the suite for every seed: a scenario may be left out, a seed of it may not, whatever came of "
+    "it.",
     "missing-values": "Fill the gaps in, or leave out a column of numbers with `csv.drop` or `csv.groups`.",
     "name-taken": "Choose another name: something that is installed has this one already.",
     "no-device": "Compute on another device, for example `--device cpu`.",
+    "no-predictions": "Bundle the predictions of the run, or ask for readings of another one.",
     "no-records": "Name a folder that holds runs, or a record itself.",
     "no-unlearner": "Add `--unlearner NAME`, or `unlearners` to the experiment file.",
+    "no-weights": "Pack with `--weights`, or verify at another level.",
+    "not-a-plain-file": "Put the file itself there: links, folders and devices are not followed.",
+    "not-a-site": "Name a folder that `unlearnbench leaderboard build` made, or one that is not there yet.",
+    "not-available": "Nothing need be done: what a submission does not hold is not compared at this level.",
     "not-fetchable": "Nothing can be downloaded: the data set comes with a package, or you must put its files there.",
+    "nothing-attacked": "Name the submission that is attacked, and attack runs that it has.",
     "nothing-to-validate": "Name a folder that holds runs, or a record itself.",
     "one-class": "Name the column of the class (`csv.label`), or bring rows of another class: there is a single one.",
+    "other-data": "Run the suite on its own data: the record saw other rows than the verifier has.",
+    "other-runs": "Attack the runs of the entry: the same unlearner, parameters and seeds, under other measures.",
+    "other-spec": "Run it with `unlearnbench run --suite`: the field that is named is not what the suite fixes.",
+    "other-suite": "Use the version of UnlearnBench that has this suite; a suite never changes.",
+    "other-version": "Install the version of the plugin that the line names, or run again with the one that is "
+    "installed.",
+    "over-budget": "Tune within the suite's budget: `unlearnbench leaderboard suites NAME` says how many settings it "
+    "allows.",
     "plugin-broken": "Reinstall or remove the distribution that is named; the cause stands in the line.",
     "plugin-raised": "Report it to the plugin's maintainers; `UNLEARNBENCH_TRACEBACK=1` shows where it comes from.",
     "private-access": "As the plugin's author, read data through the public methods of views only.",
+    "several-settings": "Pack one setting of an unlearner for each scenario; another setting is another submission.",
+    "signing-failed": "Sign with a key of your own, or where the network reaches sigstore.",
     "too-few-rows": "Ask for fewer rows: the data set, or the part that a step takes from, has no more.",
+    "too-large": "Split the submission, or leave out the weights: there are limits to files, sizes and packing.",
     "too-long": "Raise `max_length`, or set `too_long=truncate`: a text has more tokens than are allowed.",
     "tracking-failed": "The records are safe; once MLflow can be reached, run `unlearnbench tracking sync`.",
     "two-trainers": "Keep one of the stages: only one method of a chain can train the original.",
     "undeclared-read": "As the plugin's author, add what is read to `reads` of the spec; as a user, report it.",
+    "unexpected-file": "Leave only the files of a submission there, all of them listed in `submission.json`.",
+    "unknown-board": "See `unlearnbench leaderboard show` without `--suite` for the boards that there are.",
     "unknown-check": "See `unlearnbench check --help` and the table of a run for the names of checks.",
     "unknown-class": "Name a class of the data set; the line lists what there is.",
     "unknown-column": "Name a column that the data set has; the line lists what there is.",
@@ -104,14 +144,15 @@ ADVICE = {
     "unknown-model": "See `unlearnbench list models`, or install the plugin that brings it.",
     "unknown-parameter": "See `unlearnbench show NAME` for the parameters.",
     "unknown-preprocessing-step": "Name one of the steps that the line lists.",
-    "unknown-property": "Remove or rename the property; its schema lists what may stand there.",
     "unknown-profile": "Take smoke, standard, audit or gold.",
+    "unknown-property": "Remove or rename the property; its schema lists what may stand there.",
     "unknown-reading": "Name a reading by its key, such as `accuracy.forget`; `unlearnbench compare RUNS --json` lists "
     "those that are compared without being asked for.",
     "unknown-request-kind": "See the schema of requests for the kinds: `unlearnbench schema request`.",
     "unknown-scenario": "See `unlearnbench list scenarios`; the version is part of the name.",
-    "unknown-schema": "See `unlearnbench schema` for the names.",
+    "unknown-schema": "See `unlearnbench schema` for the names; a later version needs a newer UnlearnBench.",
     "unknown-step": "Name `train` or an earlier step of the partition; the part to be forgotten is named `forget`.",
+    "unknown-suite": "See `unlearnbench leaderboard suites`; where runs fit none or several, give `--suite`.",
     "unknown-target": "Name a target of the data set; the line lists what there is.",
     "unknown-unlearner": "See `unlearnbench list unlearners`, or install the plugin that brings it.",
     "unknown-value": "Choose one of the values that the line names.",
@@ -119,10 +160,21 @@ ADVICE = {
     "unreadable-file": "Check what the file is, that you may read it, and that it is whole.",
     "unreadable-smiles": "Mend or drop the row that the line names: its text describes no molecule.",
     "unsafe-checkpoint": "Save `model.state_dict()` or a .safetensors file: this one could run code when it is read.",
-    "unsupported-task": "Take a method or a parameter that is defined for the task.",
+    "unsafe-name": "Make the submission with `unlearnbench leaderboard bundle`: a file's name leads elsewhere.",
     "unsupported": "Use a version that is named in the line.",
+    "unsupported-task": "Take a method or a parameter that is defined for the task.",
     "wrong-checkpoint": "Name the model that the weights belong to, with its parameters.",
+    "wrong-control": "Make the run again: controls must follow from the readings of the record.",
     "wrong-digest": "Get the file again from where it was written: it was changed or cut off.",
+    "wrong-id": "Give the run, its file and its record one name, which follows from the spec.",
+    "wrong-name": "Name the file after the submission that it is about.",
+    "wrong-outputs": "Bundle weights and predictions of one run: the weights give other outputs.",
+    "wrong-plugins": "Pack the runs again: the list of plugins must be that of the records.",
+    "wrong-reading": "Make the run again: the reading is not what outputs, weights or the run itself give.",
+    "wrong-record": "Make the run again: the record does not follow from its own spec.",
+    "wrong-signature": "Do not trust the files: they or the key are not the signer's; get them again.",
+    "wrong-status": "Make the run again: it ends otherwise than its record says.",
+    "wrong-weights": "Bundle the weights of the run itself: they must fit the network of its record.",
 }
 """What to do about each error, in one sentence."""
 
@@ -152,7 +204,7 @@ def raised(files: Iterable[Path] | None = None) -> tuple[list[Found], list[str]]
         for call, inside in _calls(tree):
             name = ast.unparse(call.func).rpartition(".")[2]
             error = name if name in bases else made.get(name)
-            if not error or not call.args or inside in _MAKERS:
+            if not error or not call.args or inside in _MAKERS or _is_passed_on(call.args[0]):
                 continue
             codes = _values(call.args[0], tree, path)
             if not codes:
@@ -218,6 +270,11 @@ def _made_by(maker: str, trees: Iterable[ast.AST], bases: dict[str, str]) -> str
             if inside == maker and ast.unparse(call.func) in bases:
                 return ast.unparse(call.func)
     raise LookupError(f"{maker} makes no error any more; remove it from _MAKERS")
+
+
+def _is_passed_on(node: ast.expr) -> bool:
+    """The code is that of another error, which is found where it was raised first."""
+    return isinstance(node, ast.Attribute) and node.attr == "code"
 
 
 def _values(node: ast.expr, tree: ast.AST, path: Path) -> tuple[str, ...]:

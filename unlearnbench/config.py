@@ -143,7 +143,7 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
     model = choose("model", _merged(scene, experiment, "model"))
     recipe_values = {**scene.get("recipe", {}), **experiment.get("recipe", {}), **overrides.of("recipe")}
     recipe = resolve_parameters(Recipe, recipe_values, where="recipe")
-    own_recipes = scene.get("unlearners", {})
+    own_recipes = {} if experiment.get("paper_parameters") else scene.get("unlearners", {})
     unlearners = [_unlearner(u, choose, own_recipes) for u in _unlearners(experiment)]
     data_spec = registry.get("dataset", dataset.name).spec
     task = str(dataset.params.get("task") or data_spec.tasks[0])  # type: ignore[attr-defined]

@@ -150,9 +150,9 @@ def _texts(document: object) -> Iterator[str]:
             yield from _texts(part)
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = 500) -> str:
     """Text from a plugin in one line without control characters, which could rewrite a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:most]
 
 
 def described(problem: BaseException) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 
 from unlearnbench.api.errors import DataError
 from unlearnbench.api.runtime import Reading
-from unlearnbench.identity import digest
-from unlearnbench.schemas import load_json, validate
+from unlearnbench.identity import canonical_json
+from unlearnbench.schemas import MAX_BYTES, read_document, validate
 from unlearnbench.store import cannot_write
 
 SCHEMA = "https://unlearnbench.org/schemas/run-record/1.json"
@@ -141,7 +141,7 @@ def content_digest(document: Mapping[str, Any]) -> str:
     spec["checkpoint"] = (document["spec"]["checkpoint"] or {}).get("sha256")
     measures = {m["name"]: m["status"] for m in document["measures"] if not m["timed"]}
     readings = [r for r in document["readings"] if r["measure"] in measures]
-    return digest(
+    content = canonical_json(
         {
             "spec": spec,
             "status": document["status"],
@@ -153,6 +153,7 @@ def content_digest(document: Mapping[str, Any]) -> str:
             "readings": readings,
         }
     )
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_record(folder: Path, document: Mapping[str, Any], files: Mapping[str, bytes]) -> Record:
@@ -197,12 +198,11 @@ def read_record(path: Path) -> Record:
     """
     path = path / RECORD if path.is_dir() else path
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as stream:
+            text = stream.read(MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise cannot_read(path, problem) from problem
-    document = load_json(text, where=str(path))
-    validate(document, "run-record", where=str(path))
-    return Record(document, path.parent)
+    return Record(read_document(text, "run-record", where=str(path)), path.parent)
 
 
 def find_records(folder: Path) -> list[Path]:

@@ -34,6 +34,7 @@ from unlearnbench.record import (
     write_record,
 )
 from unlearnbench.registry import Registry, registry
+from unlearnbench.scenes import Scene
 from unlearnbench.spec import Choice, RunSpec
 from unlearnbench.stages import Stages
 from unlearnbench.store import Entry, Store
@@ -157,8 +158,6 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
 def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
     """The part of a record that is known before any model is made."""
     scene = stages.scene(spec)
-    splits = scene.splits
-    data = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
         "$schema": SCHEMA,
         "id": spec.run_id(),
@@ -168,13 +167,9 @@ def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
         "status": "complete",
         "error": None,
         "spec": spec.to_json(),
-        "trainer": _trainer(spec, stages.registry),
-        "components": _origins(spec, stages.registry),
-        "data": {
-            **{k: {"digest": d.digest(), "rows": len(d)} if d is not None else None for k, d in data.items()},
-            "files": dict(scene.files),
-        },
-        "requests": [_request_json(part) for part in scene.parts],
+        "trainer": trainer_of(spec, stages.registry),
+        "components": origins_of(spec, stages.registry),
+        **resolved_data(scene),
         "models": {},
         "measures": [],
         "readings": [],
@@ -186,6 +181,19 @@ def _frame(spec: RunSpec, stages: Stages, invocation: str) -> dict[str, Any]:
         "environment": environment(scene.device),
         "warnings": [],
         "events": [],
+    }
+
+
+def resolved_data(scene: Scene) -> dict[str, Any]:
+    """Data and requests as a record keeps them: which rows the run saw, by their digests."""
+    splits = scene.splits
+    data = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        "data": {
+            **{k: {"digest": d.digest(), "rows": len(d)} if d is not None else None for k, d in data.items()},
+            "files": dict(scene.files),
+        },
+        "requests": [_request_json(part) for part in scene.parts],
     }
 
 
@@ -203,13 +211,14 @@ def _request_json(part: Parts) -> dict[str, Any]:
     return found
 
 
-def _trainer(spec: RunSpec, components: Registry) -> str:
+def trainer_of(spec: RunSpec, components: Registry) -> str:
     """Who trains original and gold: the recipe, or the unlearner that owns training."""
     owner = owner_of_training(stages_of(components, spec.unlearner))
     return owner.spec.name if owner else "recipe"
 
 
-def _origins(spec: RunSpec, components: Registry) -> list[dict[str, str]]:
+def origins_of(spec: RunSpec, components: Registry) -> list[dict[str, str]]:
+    """Every component of a run and where it comes from."""
     found = [components.get("dataset", spec.dataset.name), components.get("model", spec.model.name)]
     found += [stage.component for stage in stages_of(components, spec.unlearner)]
     found += [components.get("measure", choice.name) for choice in spec.measures]
@@ -251,7 +260,8 @@ def _predictions(spec: RunSpec, stages: Stages) -> dict[str, Any]:
     return arrays
 
 
-def _measure_spec(components: Registry, choice: Choice) -> MeasureSpec:
+def measure_spec_of(components: Registry, choice: Choice) -> MeasureSpec:
+    """What a measure says of itself."""
     spec = components.get("measure", choice.name).spec
     assert isinstance(spec, MeasureSpec)
     return spec
@@ -263,11 +273,11 @@ def _readings(spec: RunSpec, stages: Stages) -> tuple[list[dict[str, Any]], list
     measures: list[dict[str, Any]] = []
     first: PluginError | None = None
     for choice in spec.measures:
-        timed = "cost" in _measure_spec(stages.registry, choice).reads
+        timed = "cost" in measure_spec_of(stages.registry, choice).reads
         measure = {"name": choice.name, "timed": timed, "status": "ok", "message": "", "cpu_s": 0.0}
         started = process_time()
         try:
-            readings = _readings_of(choice, spec, stages)
+            readings = readings_of(choice, spec, stages)
             gold = {r.key: r for r in readings if r.subject == "gold"}
             found += [reading_json(reading, choice.name, gold) for reading in readings]
         except PluginError as problem:
@@ -278,9 +288,9 @@ def _readings(spec: RunSpec, stages: Stages) -> tuple[list[dict[str, Any]], list
     return found, measures, first
 
 
-def _readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]:
+def readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]:
     """One measure on all subjects after each request."""
-    measure_spec = _measure_spec(stages.registry, choice)
+    measure_spec = measure_spec_of(stages.registry, choice)
     instance = made_measure(stages.registry, choice)
     readings: list[Reading] = []
     for step in range(len(spec.requests)):

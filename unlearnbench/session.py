@@ -111,6 +111,7 @@ def run(
     preprocessing: Sequence[Named] | None = None,
     seed: int | Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     parameters: Mapping[str, Any] | None = None,
+    paper_parameters: bool = False,
     checkpoint: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -123,9 +124,10 @@ def run(
     """Run unlearners and return their records; the same as ``unlearnbench run``.
 
     ``forget`` is a fan-out (one run per request), ``requests`` a stream served in one run. ``seed`` is one seed, a
-    list of them, or ``{"train": [...], "unlearn": [...], "measure": [...]}``. ``parameters`` are assignments such as
-    ``{"salun.epochs": 5}``. ``experiment`` is a file or a mapping with the same choices; what is passed besides wins.
-    Records of broken plugins have status ``failed``. Each problem, also one of the log or a plot, is a warning.
+    list of them, or ``{"train": [...], "unlearn": [...], "measure": [...]}``. ``parameters`` are assignments such
+    as ``{"salun.epochs": 5}``; ``paper_parameters`` leaves out those that the scenario sets. ``experiment`` is a
+    file or a mapping with the same choices; what is passed besides wins. Records of broken plugins have status
+    ``failed``. Each problem, also one of the log or a plot, is a warning.
 
     Raises:
         UnlearnBenchError: what was asked for is not possible; the message says why and what to do.
@@ -146,6 +148,7 @@ def run(
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "device": device,
         "threads": threads,
+        "paper_parameters": paper_parameters or None,
     }
     wanted = combine(
         Path(experiment) if isinstance(experiment, str) else experiment, choices, parameters or {}, registry()

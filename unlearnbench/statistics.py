@@ -18,6 +18,8 @@ import numpy.typing as npt
 Floats = Sequence[float] | npt.NDArray[np.float64]
 
 RESAMPLES = 9_999
+_TOGETHER = 32
+"""Rows whose resamples are drawn together; each takes RESAMPLES numbers of memory per value."""
 EXACT = 14
 """Up to so many pairs, all 2^n sign changes are enumerated; above, ``RESAMPLES`` of them are drawn."""
 
@@ -69,6 +71,49 @@ def estimate(values: Floats, confidence: float = 0.95) -> Estimate:
     if not (math.isfinite(low) and math.isfinite(high)):
         return Estimate(n, mean, sd, None, None, "degenerate")
     return Estimate(n, mean, sd, low, high)
+
+
+def estimates(rows: Sequence[Floats], confidence: float = 0.95) -> list[Estimate]:
+    """:func:`estimate` of each row, several times as fast: rows of one length are drawn together.
+
+    Each alone would be drawn with the same generator, so that only the order of sums may differ, in the last bits; what
+    stands beside a row changes nothing.
+    """
+    from scipy.stats import bootstrap
+
+    keys = [tuple(map(float, row)) for row in rows]
+    found: dict[tuple[float, ...], Estimate] = {}
+    drawn: dict[int, list[tuple[float, ...]]] = {}
+    for key in dict.fromkeys(keys):
+        if len(key) < 3 or _equal(np.asarray(key)):
+            found[key] = estimate(key, confidence)
+        else:
+            drawn.setdefault(len(key), []).append(key)
+    for n, group in drawn.items():
+        for start in range(0, len(group), _TOGETHER):
+            part = group[start : start + _TOGETHER]
+            matrix = np.asarray(part)
+            made = bootstrap(
+                (matrix,),
+                _contiguous_mean,
+                confidence_level=expanded(confidence, n),
+                n_resamples=RESAMPLES,
+                method="BCa",
+                axis=-1,
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+            for key, row, low, high in zip(part, matrix, made.low, made.high, strict=True):
+                mean, sd = float(row.mean()), float(row.std(ddof=1))
+                if math.isfinite(low) and math.isfinite(high):
+                    found[key] = Estimate(n, mean, sd, float(low), float(high))
+                else:
+                    found[key] = Estimate(n, mean, sd, None, None, "degenerate")
+    return [found[key] for key in keys]
+
+
+def _contiguous_mean(values: npt.NDArray[np.float64], axis: int = -1) -> Any:
+    """Sums must be taken in the order of a single row, whatever stands beside it."""
+    return np.ascontiguousarray(values).mean(axis=axis)
 
 
 def expanded(confidence: float, n: int) -> float:
@@ -202,7 +247,7 @@ def tied_groups(order: Sequence[str], differ: Callable[[str, str], bool]) -> tup
     """The largest groups of two or more of which no pair differs, each in ``order`` and the groups too.
 
     Groups may overlap: a tied with b and b with c does not tie a with c. They are the maximal cliques of the graph of
-    ties (Bron and Kerbosch 1973).
+    ties (Bron and Kerbosch 1973, with the pivot of Tomita, Tanaka and Takahashi 2006).
     """
     ties = {one: {other for other in order if other != one and not differ(one, other)} for one in order}
     found: list[list[str]] = []
@@ -210,7 +255,9 @@ def tied_groups(order: Sequence[str], differ: Callable[[str, str], bool]) -> tup
     def grow(group: list[str], candidates: set[str], done: set[str]) -> None:
         if not candidates and not done and len(group) > 1:
             found.append(sorted(group, key=order.index))
-        for one in sorted(candidates, key=order.index):
+        # Every group holds the pivot or one that is not tied with it; without one, n tied entries would take 2^n steps.
+        pivot = max(candidates | done, key=lambda one: (len(candidates & ties[one]), one), default=None)
+        for one in sorted(candidates - (ties[pivot] if pivot is not None else set()), key=order.index):
             grow([*group, one], candidates & ties[one], done & ties[one])
             candidates = candidates - {one}
             done = done | {one}

@@ -76,6 +76,11 @@ MAX_SEEDS = 10_000
     help="A parameter: salun.epochs=5, recipe.lr=0.01. Repeatable.",
 )
 @click.option(
+    "--paper-parameters",
+    is_flag=True,
+    help="The parameters of each unlearner's paper, in place of those that the scenario has for its own size.",
+)
+@click.option(
     "--validation",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="SHARE",
@@ -126,6 +131,7 @@ def run_command(
     seed: tuple[str, ...],
     seeds: tuple[str, ...],
     settings: tuple[str, ...],
+    paper_parameters: bool,
     validation: float | None,
     preprocessing: tuple[str, ...],
     checkpoint: Path | None,
@@ -160,7 +166,7 @@ def run_command(
     choices = {
         "unlearners": unlearners, "scenario": scenario, "dataset": dataset, "model": model, "measures": measures,
         "profile": profile, "validation": validation, "preprocessing": preprocessing,
-        "device": device, "threads": threads,
+        "device": device, "threads": threads, "paper_parameters": paper_parameters or None,
         "seeds": _seeds(seed, seeds), "forget": _forget(forget), "checkpoint": str(checkpoint) if checkpoint else None,
     }  # fmt: skip
     made = {name: None if choice == () else choice for name, choice in choices.items()}
@@ -198,7 +204,7 @@ def run_command(
     return max((problem.exit_code for problem in outcome.problems), default=0)
 
 
-_OPEN_IN_A_SUITE = ("unlearners", "scenario", "device", "threads")
+_OPEN_IN_A_SUITE = ("device", "threads", "paper_parameters")
 
 
 def _suite_specs(
@@ -208,13 +214,14 @@ def _suite_specs(
     from unlearnbench.leaderboard.suites import suite
     from unlearnbench.registry import registry
 
-    fixed = [option for option, choice in choices.items() if choice is not None and option not in _OPEN_IN_A_SUITE]
+    open_ = ("unlearners", "scenario", *_OPEN_IN_A_SUITE)
+    fixed = [option for option, choice in choices.items() if choice is not None and option not in open_]
     if experiment or fixed:
         what = "an experiment file" if experiment else _FLAGS.get(fixed[0], f"--{fixed[0]}")
         raise UsageError("conflicting-options", f"excludes {what}", where="--suite", hint="a suite fixes it")
     found = suite(name)
     parts = [found.part(choices["scenario"])] if choices["scenario"] else found.parts
-    left_open = {key: choices[key] for key in ("device", "threads") if choices[key] is not None}
+    left_open = {key: choices[key] for key in _OPEN_IN_A_SUITE if choices[key] is not None}
     unlearners = choices["unlearners"] or ()
     return [
         spec for part in parts for spec in found.specs(part, unlearners, registry(), set=dict(settings), **left_open)

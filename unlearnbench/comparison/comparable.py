@@ -11,23 +11,28 @@ from unlearnbench.record import Record
 
 
 def usable(records: Iterable[Record]) -> tuple[list[Record], list[LeftOut]]:
-    """Complete runs, each of them once, and the records that are left out, with the reason.
+    """Complete runs, each of them once, and the records that are left out, with the reason."""
+    found, left_out = newest(records)
+    left_out += [LeftOut(str(r.path), str(r.document["id"]), _why_lost(r)) for r in found if r.status != "complete"]
+    return [record for record in found if record.status == "complete"], left_out
+
+
+def newest(records: Iterable[Record]) -> tuple[list[Record], list[LeftOut]]:
+    """Runs, each of them once and whatever became of it, and the records that are left out, with the reason.
 
     Of a run that lies in several folders the newest record counts.
     """
-    newest: dict[str, Record] = {}
+    found: dict[str, Record] = {}
     left_out: list[LeftOut] = []
     for record in sorted({r.path.resolve(): r for r in records}.values(), key=_created, reverse=True):
         run = str(record.document["id"])
-        if run in newest:
-            same = record.document["digest"] == newest[run].document["digest"]
-            reason = f"{'the same as' if same else 'an older, different result of the run in'} {newest[run].path}"
+        if run in found:
+            same = record.document["digest"] == found[run].document["digest"]
+            reason = f"{'the same as' if same else 'an older, different result of the run in'} {found[run].path}"
             left_out.append(LeftOut(str(record.path), run, reason))
             continue
-        newest[run] = record
-    found = sorted(newest.values(), key=lambda record: str(record.document["id"]))
-    left_out += [LeftOut(str(r.path), str(r.document["id"]), _why_lost(r)) for r in found if r.status != "complete"]
-    return [record for record in found if record.status == "complete"], left_out
+        found[run] = record
+    return sorted(found.values(), key=lambda record: str(record.document["id"])), left_out
 
 
 def _created(record: Record) -> tuple[str, str]:

@@ -38,12 +38,41 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class AttackReading:
+    """What a re-attack read of one run: the value, and how far it is from gold's in the same record."""
+
+    scenario: str
+    seed: int
+    measure: str
+    key: str
+    value: float
+    distance: float
+
+
+@dataclass(frozen=True)
+class ReAttack:
+    """A stronger attack on an entry, by a submission of its own; ``sha256`` is that of its ``submission.json``.
+
+    Its readings count where its level is at least that of the entry: what nobody looked at moves nothing that somebody
+    found again.
+    """
+
+    submission: str
+    created: str
+    sha256: str
+    level: Level
+    readings: tuple[AttackReading, ...]
+
+
+@dataclass(frozen=True)
 class Entry:
     """One unlearner of one submission: its runs on a suite, and what is known of them.
 
-    ``id`` is ``SUBMISSION/UNLEARNER``; for plain records the submission is ``records``. ``level`` comes of the
-    verifications that maintainers made, never of the submission; ``rerun`` of ``len(records)`` runs were made again.
-    ``retracted`` is the reason, or None. ``re_attacks`` are the names of submissions that attacked it.
+    ``id`` is ``SUBMISSION/UNLEARNER``; for plain records the submission is ``records``, and of two settings of one
+    unlearner each says after its name in what it differs. ``level`` comes of the verifications that maintainers made,
+    never of the submission; ``rerun`` of ``len(records)`` runs were made again. ``retracted`` is the reason, or None.
+    ``re_attacks`` are the names of submissions that attacked it. ``suite`` is the name of its board; ``sha256`` is that
+    of ``submission.json``, empty for plain records.
     """
 
     id: str
@@ -58,6 +87,14 @@ class Entry:
     flags: tuple[Flag, ...] = ()
     retracted: str | None = None
     re_attacks: tuple[str, ...] = ()
+    suite: str = ""
+    sha256: str = ""
+    attacks: tuple[ReAttack, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The unlearner, with its setting where there are several."""
+        return self.id.removeprefix(f"{self.submission}/")
 
 
 @dataclass(frozen=True)
@@ -163,11 +200,13 @@ class Board:
 
 def _row(row: Row) -> dict[str, Any]:
     found = {name: value for name, value in vars(row).items() if name not in ("entry", "cells", "rank", "costs")}
-    entry = {name: value for name, value in vars(row.entry).items() if name not in ("records", "statement", "flags")}
+    apart = ("records", "statement", "flags", "attacks")
+    entry = {name: value for name, value in vars(row.entry).items() if name not in apart}
     return {
         **entry,
         "statement": asdict(row.entry.statement),
         "flags": [asdict(flag) for flag in row.entry.flags],
+        "attacks": [asdict(attack) for attack in row.entry.attacks],
         "runs": [record.document["id"] for record in row.entry.records],
         **found,
         "rank": asdict(row.rank) if row.rank else None,

@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from unlearnbench.record import Record
 
 SCHEMA = "https://unlearnbench.org/schemas/submission/1.json"
-SUBMISSION = "submission.json"
-STATEMENT = "statement.json"
-"""An in-toto Statement over all other files."""
-SIGNATURE = "signature.json"
-"""A sigstore bundle over all files but itself, by model-signing; optional."""
 
 Subject = Literal["original", "gold", "unlearned"]
 Level = Literal["self-reported", "recomputed-metrics", "recomputed-from-weights", "rerun"]

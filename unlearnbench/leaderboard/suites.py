@@ -86,7 +86,7 @@ class Suite:
     def specs(self, part: Part, unlearners: Sequence[Any], registry: Registry, **choices: Any) -> list[RunSpec]:
         """The runs of unlearners on one scenario, for every seed.
 
-        ``choices`` are those that a suite leaves open: ``set`` (parameters), ``device``, ``threads``.
+        ``choices`` are those that a suite leaves open: ``set``, ``paper_parameters``, ``device``, ``threads``.
 
         Raises:
             UsageError: an unknown name, or a value that is not allowed.
@@ -98,8 +98,20 @@ class Suite:
             "seeds": list(self.seeds),
             **choices,
         }
+        found = resolve_experiment(experiment, registry)
+        if choices.get("set"):
+            _only_unlearners(found, resolve_experiment({**experiment, "set": {}}, registry), self.name)
         # Other measures than the scenario's do not make it another scenario: data, model and requests are the same.
-        return [replace(spec, scenario=part.scenario) for spec in resolve_experiment(experiment, registry)]
+        return [replace(spec, scenario=part.scenario) for spec in found]
+
+
+def _only_unlearners(found: Sequence[RunSpec], fixed: Sequence[RunSpec], name: str) -> None:
+    """Refuse runs in which settings changed anything but unlearners: they would not be those of the suite."""
+    for one, other in zip(found, fixed, strict=True):
+        for part in ("dataset", "model", "recipe", "measures"):
+            if getattr(one, part) != getattr(other, part):
+                raise UsageError("conflicting-options", f"changes {part}, which suite {name} fixes", where="--set",
+                                 hint="set parameters of the unlearner only")  # fmt: skip
 
 
 def suite_names() -> list[str]:

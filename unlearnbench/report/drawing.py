@@ -128,3 +128,9 @@ def pad(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = (high - low) * share or max(abs(high), 1.0) * share
     return low - room, high + room
+
+
+def sparse(value: float, _: float) -> str:
+    """Labels of a logarithmic axis at 1, 2 and 5, so that they do not run into each other."""
+    text = f"{value:g}"
+    return text if text.strip("0.")[:1] in ("1", "2", "5") and len(text.strip("0.")) == 1 else ""

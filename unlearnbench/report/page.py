@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from unlearnbench import __version__
@@ -16,6 +14,7 @@ from unlearnbench.report.curves import draw_relearn, draw_roc, relearn_curves, r
 from unlearnbench.report.drawing import Drawing, interval, looks, name_of, number, place_of, verdict
 from unlearnbench.report.gaps import MOST, draw_gaps, gap_readings
 from unlearnbench.report.pareto import contests, draw_pareto, entries
+from unlearnbench.report.templates import environment
 
 DIRECTIONS = {"gold": "aim: gold's value", "higher": "higher is better", "lower": "lower is better"}
 
@@ -92,16 +91,8 @@ class Group:
 
 def render(comparisons: Sequence[Comparison]) -> str:
     """The page as HTML that needs nothing but itself."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # for every template, whatever its name ends in
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     groups = [_group(comparison, f"s{place}") for place, comparison in enumerate(comparisons, start=1)]
-    return environment.get_template("page.html").render(groups=groups, version=__version__)
+    return environment().get_template("page.html").render(groups=groups, version=__version__)
 
 
 def _group(comparison: Comparison, name: str) -> Group:

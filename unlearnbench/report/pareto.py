@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 from unlearnbench.comparison import Comparison, Estimate, ReadingComparison, Row
 from unlearnbench.plugins import printable
-from unlearnbench.report.drawing import Drawing, Look, Looks, mean, name_of, number, pad, place_of, short, written
+from unlearnbench.report.drawing import (
+    Drawing,
+    Look,
+    Looks,
+    mean,
+    name_of,
+    number,
+    pad,
+    place_of,
+    short,
+    sparse,
+    written,
+)
 from unlearnbench.report.gaps import gap_readings
 from unlearnbench.report.svg import blank, colour, inline, legend, style
 
@@ -134,8 +146,8 @@ def draw_pareto(contest: Contest, look: Looks, name: str) -> Drawing:
                     _draw(low, look[entry.label], entry, entry.cost)
             if all((e.cost.mean or 0) > 0 for e in found if e.cost):
                 low.set_yscale("log")
-                low.yaxis.set_major_formatter(_sparse)
-                low.yaxis.set_minor_formatter(_sparse)
+                low.yaxis.set_major_formatter(sparse)
+                low.yaxis.set_minor_formatter(sparse)
             top.tick_params(labelbottom=False)
         low.locator_params(axis="x", nbins=5)
         low.set_xlabel(short(f"|gap to gold|, {name_of(contest.forgetting)}", 48))
@@ -148,12 +160,6 @@ def draw_pareto(contest: Contest, look: Looks, name: str) -> Drawing:
     )
     columns = ("model", "|gap to gold|", name_of(contest.utility), "CPU time", "beaten by")
     return Drawing(title, svg, caption, columns, tuple(_line(entry) for entry in found))
-
-
-def _sparse(value: float, _: float) -> str:
-    """Labels of a logarithmic axis at 1, 2 and 5, so that they do not run into each other."""
-    text = f"{value:g}"
-    return text if text.strip("0.")[:1] in ("1", "2", "5") and len(text.strip("0.")) == 1 else ""
 
 
 def _draw(axes: Axes, mine: Look, entry: Entry, y: Estimate) -> None:

@@ -222,8 +222,8 @@ class MlflowSink:
     def _failure(self, problem: Exception, kept: str) -> CheckFailed:
         return CheckFailed(
             "tracking-failed",
-            _without_password(f"MLflow failed: {_cause(problem)}{kept}"),
-            where=_without_password(self.uri),
+            without_password(f"MLflow failed: {cause(problem)}{kept}"),
+            where=without_password(self.uri),
             hint=f"repeat it with `unlearnbench tracking sync {self.out}`",
         )
 
@@ -299,7 +299,7 @@ def _milliseconds(created: str) -> int:
     return round(datetime.fromisoformat(created).timestamp() * 1000)
 
 
-def _cause(problem: BaseException) -> str:
+def cause(problem: BaseException) -> str:
     """One line: what the operating system said if it said anything, else the first line of the error itself."""
     step: BaseException | None = problem
     while step is not None:
@@ -310,5 +310,6 @@ def _cause(problem: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
+    """What may be printed of an address."""
     return re.sub(r"//[^/@\s]+@", "//***@", text)
