@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import platform
 import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
-from time import process_time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from clock import seconds
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -115,14 +114,6 @@ def compare(model: nn.Module, view: View) -> bool:
             print(f"{name}, {dtype}: largest difference {found:.1e} of the largest entry (target: {allowed:.0e})")
             fine &= found <= allowed
     return fine
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """CPU seconds that a call takes."""
-    gc.collect()
-    start = process_time()
-    call()
-    return process_time() - start
 
 
 def main() -> int:

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import hashlib
 import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import process_time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from clock import seconds
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -181,14 +179,6 @@ def bits(state: dict[str, Tensor]) -> bytes:
 
 
 # -- the comparison ----------------------------------------------------------------------------------------------------
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """CPU seconds that a call takes."""
-    gc.collect()
-    start = process_time()
-    call()
-    return process_time() - start
 
 
 def compare(spec: RunSpec, forget: Tensor, out: Path) -> None:

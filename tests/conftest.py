@@ -62,23 +62,35 @@ def cli(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Cli:
     return run
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _shared_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where processes of one session put what only one of them makes."""
+    import once
+
+    base = tmp_path_factory.getbasetemp()
+    once.use(base.parent if hasattr(request.config, "workerinput") else base)
+
+
 @pytest.fixture(scope="session")
-def suite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def suite_folder() -> Path:
     """Real runs of ``identity`` and ``finetune`` on the first scenario of quick/v1, all seeds, with their store."""
-    from submissions import suite_runs
+    from shared import suite_folder
 
-    folder = tmp_path_factory.mktemp("suite") / "runs"
-    suite_runs(folder)
-    return folder
+    return suite_folder()
 
 
 @pytest.fixture(scope="session")
-def small_submission(suite_folder: Path) -> Path:
+def small_submission() -> Path:
     """A submission of these runs, with weights. It is shared: change copies of it (``submissions.tampered``)."""
-    from submissions import packed
+    from shared import small_submission
 
-    from unlearnbench.record import find_records, read_record
-    from unlearnbench.store import Store
+    return small_submission()
 
-    records = [read_record(path) for path in find_records(suite_folder)]
-    return packed(records, suite_folder.parent / "small", weights=Store(suite_folder / "store"))
+
+@pytest.fixture(scope="module")
+def measured_once() -> Iterator[None]:
+    """For modules that verify many copies of a submission: only what a change touched is measured again."""
+    import shared
+
+    with shared.measured_once():
+        yield

@@ -72,13 +72,13 @@ class HandEvidence:
         return deepcopy(self.nets[purpose])
 
     def siblings(self, n: int, vary: str = "train") -> Siblings:
-        raise NotImplementedError
+        raise AssertionError("a measure that is tested on one run must never ask for siblings")
 
     def shadows(self, n: int) -> Shadows:
-        raise NotImplementedError
+        raise AssertionError("a measure that is tested on one run must never ask for shadow models")
 
     def observe(self, phase: str, watch: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("a measure that is tested on rows and models must never observe a phase")
 
     @property
     def cost(self) -> Mapping[str, PhaseCost]:

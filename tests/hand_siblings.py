@@ -30,7 +30,7 @@ class HandSiblings:
         return self.given[split, subject][self.part.start : self.part.stop]
 
     def model(self, i: int, subject: Subject = "unlearned") -> nn.Module:
-        raise NotImplementedError
+        raise AssertionError("siblings that are given as outputs must never be asked for a model")
 
 
 @dataclass(kw_only=True)

@@ -17,6 +17,8 @@ from submissions import edited, edited_reading, tampered
 from unlearnbench.leaderboard.verify import examine
 from unlearnbench.registry import registry
 
+pytestmark = pytest.mark.usefixtures("measured_once")
+
 NAME = "small"
 
 

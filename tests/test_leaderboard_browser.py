@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from boards import ATTACKS, hostile_board, hostile_changes, small_board, some_changes
+import shared
+from boards import ATTACKS
 
-from unlearnbench.leaderboard.site import build_site
 from unlearnbench.leaderboard.site.serve import server
 
 if TYPE_CHECKING:
@@ -77,17 +77,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("browser") / "site"
-    build_site([small_board()], some_changes(), out)
-    return out
+def site() -> Path:
+    return shared.small_site()
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("hostile") / "site"
-    build_site([hostile_board()], hostile_changes(), out)
-    return out
+def hostile() -> Path:
+    return shared.hostile_site()
 
 
 def watch(context: BrowserContext, allowed: str) -> Watched:

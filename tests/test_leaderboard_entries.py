@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from records import SALUN, run_document, write
-from support import assert_one_error, spawn
+from support import assert_one_error, call, spawn
 
 from unlearnbench.api.errors import DataError, UnlearnBenchError, UsageError
 from unlearnbench.api.runtime import Reading
@@ -23,6 +22,7 @@ from unlearnbench.leaderboard import reading as bulk
 from unlearnbench.leaderboard.entries import entries_of_records, entries_of_submissions, gather_entries
 from unlearnbench.leaderboard.history import History, changes, read_history
 from unlearnbench.leaderboard.ranking import boards
+from unlearnbench.leaderboard.site import build_site
 from unlearnbench.record import content_digest, find_records, read_record
 from unlearnbench.schemas import _quick, load_json, read_document, validate
 
@@ -140,6 +140,12 @@ def test_several_processes_read_what_one_reads_and_leave_the_details(
     assert [record.document["digest"] for record in slim] == [record.document["digest"] for record in whole]
     for one, other in zip(slim, whole, strict=True):
         assert one.readings == [reading for reading in other.readings if not reading["at"]]
+    found = boards(entries_of_records(slim))[0]
+    assert "thresholds and steps are in the records" in found.notes[-1]
+    assert bulk.left_out(slim) == sum(bool(reading["at"]) for record in whole for reading in record.readings)
+    build_site([found], (), tmp_path / "site")
+    page = next((tmp_path / "site" / "entries").iterdir()).read_text("utf-8")
+    assert f"{bulk.left_out(slim)} readings of this entry stand in its records only" in page
 
 
 def test_equal_parts_of_records_stand_in_memory_once(tmp_path: Path) -> None:
@@ -314,12 +320,9 @@ def test_sources_that_hold_nothing_are_refused(tmp_path: Path) -> None:
 # --- The board as text -------------------------------------------------------------------------------------------
 
 
-def test_the_board_reads_well_at_a_hundred_columns(
-    suite_folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    done = cli("leaderboard", "show", suite_folder)
-    assert done.returncode == 0, done.stderr
+def test_the_board_reads_well_at_a_hundred_columns(suite_folder: Path, tmp_path: Path) -> None:
+    done = spawn("leaderboard", "show", suite_folder, cwd=tmp_path, env={"COLUMNS": "100"})
+    assert done.rc == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 100
     for words in (
         "quick/v1 (suite)",
@@ -332,27 +335,28 @@ def test_the_board_reads_well_at_a_hundred_columns(
     assert "\N{ESCAPE}" not in done.stdout
 
 
-def test_the_board_as_json_has_every_run(suite_folder: Path, cli: Cli) -> None:
-    [board] = json.loads(cli("leaderboard", "show", suite_folder, "--suite", "quick/v1", "--json").stdout)
+def test_the_board_as_json_has_every_run(suite_folder: Path) -> None:
+    [board] = call("leaderboard", "show", suite_folder, "--suite", "quick/v1", "--json").json()
     rows = {row["id"]: row for ranking in board["rankings"] for row in ranking["rows"]}
     assert set(rows) == {"records/finetune", "records/identity"}
     assert len(rows["records/finetune"]["runs"]) == 5
     assert board["suite"] == "quick/v1"
 
 
-def test_what_is_left_out_fails_the_command_and_the_rest_is_shown(suite_folder: Path, tmp_path: Path, cli: Cli) -> None:
+def test_what_is_left_out_fails_the_command_and_the_rest_is_shown(suite_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{}")
-    done = cli("leaderboard", "show", suite_folder, tmp_path)
-    assert done.returncode == 1
+    done = call("leaderboard", "show", suite_folder, tmp_path)
+    assert done.rc == 1
     assert "error: [bad-value]" in done.stderr
     assert "finetune" in done.stdout
 
 
-def test_a_board_that_is_not_there_is_refused(suite_folder: Path, cli: Cli) -> None:
-    done = cli("leaderboard", "show", suite_folder, "--suite", "quick/v2")
-    assert done.returncode == 2
+def test_a_board_that_is_not_there_is_refused(suite_folder: Path) -> None:
+    done = call("leaderboard", "show", suite_folder, "--suite", "quick/v2")
+    assert done.rc == 2
     assert "did you mean quick/v1?" in done.stderr
 
 
-def test_without_sources_submissions_must_be_there(tmp_path: Path) -> None:
-    assert_one_error(spawn("leaderboard", "show", cwd=tmp_path), 2, "no-records", "leaderboard/submissions")
+def test_without_sources_submissions_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_one_error(call("leaderboard", "show"), 2, "no-records", "leaderboard/submissions")

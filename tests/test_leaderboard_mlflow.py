@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from records import run_document, write
-from support import spawn
+from support import call, spawn
 
 from unlearnbench.api.errors import CheckFailed, DataError
 from unlearnbench.leaderboard import collect as module
@@ -80,7 +80,10 @@ def answers(address: str) -> bool:
 
 def log(runs: Path, uri: str) -> None:
     """Log runs with the command."""
-    done = spawn("tracking", "sync", runs, cwd=runs, env={"MLFLOW_TRACKING_URI": uri})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(runs)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        done = call("tracking", "sync", runs)
     assert done.rc == 0, done.stderr
     assert "5 runs added" in done.stdout
 
@@ -110,7 +113,7 @@ def test_runs_come_in_pages(sqlite: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_board_of_a_server_is_that_of_its_records(sqlite: str, runs: Path, tmp_path: Path) -> None:
-    plain = spawn("leaderboard", "show", runs, "--json", cwd=tmp_path)
+    plain = call("leaderboard", "show", runs, "--json")
     collected = spawn("leaderboard", "show", "--from-mlflow", sqlite, "--json", cwd=tmp_path)
     assert (plain.rc, collected.rc) == (0, 0), collected.stderr
     assert plain.stdout == collected.stdout

@@ -20,11 +20,13 @@ import urllib.request
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import shared
 from boards import (
     ATTACKS,
     SCENARIOS,
@@ -40,11 +42,12 @@ from boards import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import run_document, write
+from support import assert_one_error, call
 
 from unlearnbench.api.errors import DataError
 from unlearnbench.config import resolve_experiment
 from unlearnbench.leaderboard.board import Board, Change, Ranking
-from unlearnbench.leaderboard.site import build_site
+from unlearnbench.leaderboard.site import build_site, figures
 from unlearnbench.leaderboard.site.build import MARKER
 from unlearnbench.leaderboard.site.command import commands
 from unlearnbench.leaderboard.site.downloads import COLUMNS, as_csv, lines
@@ -108,17 +111,13 @@ def digests(site: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("small") / "site"
-    build_site([small_board()], some_changes(), out)
-    return out
+def site() -> Path:
+    return shared.small_site()
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("hostile") / "site"
-    build_site([hostile_board()], hostile_changes(), out)
-    return out
+def hostile() -> Path:
+    return shared.hostile_site()
 
 
 @pytest.fixture(scope="module", params=["site", "hostile"])
@@ -321,6 +320,24 @@ def test_more_than_thirty_entries_are_all_in_the_table_and_the_figures_say_that_
     drawing = text[text.index("<figure>") : text.index("</figure>")]
     assert "salun-29" in drawing
     assert "salun-30" not in drawing
+
+
+def test_an_entry_names_a_few_of_those_that_it_is_tied_with_and_counts_the_rest(tmp_path: Path) -> None:
+    tied = tuple(f"records/other-{place}" for place in range(11))
+    found = row(entry("salun"), "1-12", 0.1, 1.0, tied=tied)
+    build_site([replace(small_board(), rankings=(Ranking("oracle-free", (found,), ""),))], (), tmp_path / "site")
+    text = (tmp_path / "site" / "entries" / "quick-v1-records-salun.html").read_text("utf-8")
+    assert "other-7" in text
+    assert "other-8" not in text
+    assert " and 3 more" in text
+
+
+def test_another_process_draws_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_site([small_board()], (), tmp_path / "one")
+    monkeypatch.setattr(figures, "FEW", 0)
+    build_site([small_board()], (), tmp_path / "other")
+    assert board_page(tmp_path / "one") == board_page(tmp_path / "other")
+    assert "<svg" in board_page(tmp_path / "one")
 
 
 def test_a_board_without_entries_and_a_site_without_boards_are_pages_too(tmp_path: Path) -> None:
@@ -685,11 +702,8 @@ def test_build_makes_a_site_of_records_and_leaves_out_what_is_not_valid(tmp_path
 
 def test_build_refuses_a_folder_that_is_no_site_in_one_line(tmp_path: Path) -> None:
     write(tmp_path / "runs", run_document())
-    command = [sys.executable, "-m", "unlearnbench", "leaderboard", "build", "runs", "-o", "runs"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 5
-    assert "not-a-site" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = call("leaderboard", "build", tmp_path / "runs", "-o", tmp_path / "runs")
+    assert_one_error(done, 5, "not-a-site")
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
@@ -754,7 +768,11 @@ def test_only_reading_is_answered(address: str) -> None:
 
 def test_serve_says_where_it_serves_and_ends_with_a_line(site: Path) -> None:
     command = [sys.executable, "-u", "-m", "unlearnbench", "leaderboard", "serve", str(site), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # What runs in the background of a shell is born deaf to it, and would hand that on.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         where = re.match(r"http://127\.0\.0\.1:\d+/", said)
@@ -767,15 +785,9 @@ def test_serve_says_where_it_serves_and_ends_with_a_line(site: Path) -> None:
 
 
 def test_serve_says_what_is_wrong_with_a_folder_and_a_port(site: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "unlearnbench", "leaderboard", "serve"]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 5
-    assert "not-a-site" in done.stderr
+    assert_one_error(call("leaderboard", "serve", tmp_path), 5, "not-a-site")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = subprocess.run([*command, str(site), "--port", port], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "cannot-listen" in done.stderr
-    assert "Traceback" not in done.stderr
+        assert_one_error(call("leaderboard", "serve", site, "--port", port), 2, "cannot-listen")

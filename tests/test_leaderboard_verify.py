@@ -17,6 +17,8 @@ from unlearnbench.leaderboard.layout import SUBMISSION
 from unlearnbench.leaderboard.tensors import read_tensors, write_tensors
 from unlearnbench.schemas import validate
 
+pytestmark = pytest.mark.usefixtures("measured_once")
+
 Change = Callable[[Path], None]
 
 

@@ -29,18 +29,16 @@ def canonical_json(document: Any) -> bytes:
     parts = text.split('"')
     if "N" in (outside := '"'.join(parts[::2])) or "I" in outside:  # NaN and Infinity
         return canonical(document)
-    parts[::2] = _NUMBER.sub(_as_rfc8785, outside).split('"')
+    parts[::2] = _STRANGE.sub(_as_rfc8785, outside).split('"')
     return '"'.join(parts).encode()
 
 
-_NUMBER = re.compile(r"-?\d[-+.\de]*")
+_STRANGE = re.compile(r"(?<![-\d.])-?\d+(?:(?:\.\d+)?e[-+]\d+|\.0(?!\d)|(?<=\d{15})(?![\d.]))")
+"""Numbers that the encoder may write in another way: with an exponent, whole but with a fraction, or long."""
 
 
 def _as_rfc8785(found: re.Match[str]) -> str:
-    text = found[0]
-    if "e" not in text and (text[-2:] != ".0" if "." in text else len(text) < 16 and text != "-0"):
-        return text
-    return rfc8785.dumps(json.loads(text)).decode()
+    return rfc8785.dumps(json.loads(found[0])).decode()
 
 
 def digest(document: Any) -> str:

@@ -70,16 +70,7 @@ class Phases:
     def train(self, spec: RunSpec, scene: Scene, owner: Stage | None, rows: Selection, what: str) -> Made:
         """Train a model on some rows: by the unlearner that owns training, else by the recipe."""
         meter = Meter()
-        job = TrainJob(
-            task=scene.task,
-            device=scene.device,
-            root_seed=spec.seeds.train,
-            phase="train",
-            builder=self._builder(scene),
-            data=rows.view("train", meter),
-            validation=scene.validation.view("validation", meter),
-            recipe=spec.recipe,
-        )
+        job = self._train_job(spec, scene, rows, meter)
         self.warm_up(spec, scene)
         where = f"unlearner {owner.spec.name}" if owner else "recipe"
         label = f"train {what} (seed {spec.seeds.train})"
@@ -91,19 +82,7 @@ class Phases:
     def train_stack(self, specs: Sequence[RunSpec], scene: Scene, rows: Sequence[Selection], what: str) -> list[Made]:
         """Train the networks of several runs of one recipe in lockstep; each bears an equal share of the cost."""
         meter = Meter()
-        jobs = [
-            TrainJob(
-                task=scene.task,
-                device=scene.device,
-                root_seed=spec.seeds.train,
-                phase="train",
-                builder=self._builder(scene),
-                data=selection.view("train", meter),
-                validation=scene.validation.view("validation", meter),
-                recipe=spec.recipe,
-            )
-            for spec, selection in zip(specs, rows, strict=True)
-        ]
+        jobs = [self._train_job(spec, scene, own, meter) for spec, own in zip(specs, rows, strict=True)]
         self.warm_up(specs[0], scene)
         recipe = specs[0].recipe
         total = recipe.epochs * sum(map(len, rows))
@@ -113,6 +92,19 @@ class Phases:
             fit_stacked(models, scene.task, [job.data for job in jobs], recipe, rngs)
         cost = share_of(clock.cost, len(jobs))
         return [Made(cost, _checked(Result(model=model), "recipe"), None) for model in models]
+
+    def _train_job(self, spec: RunSpec, scene: Scene, rows: Selection, meter: Meter) -> TrainJob:
+        """What training a model on some rows gets."""
+        return TrainJob(
+            task=scene.task,
+            device=scene.device,
+            root_seed=spec.seeds.train,
+            phase="train",
+            builder=self._builder(scene),
+            data=rows.view("train", meter),
+            validation=scene.validation.view("validation", meter),
+            recipe=spec.recipe,
+        )
 
     def prepare(self, spec: RunSpec, scene: Scene, stage: Stage, original: Entry) -> Made:
         """Let one stage do what many requests share."""

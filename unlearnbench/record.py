@@ -12,15 +12,16 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unlearnbench.api.errors import DataError
-from unlearnbench.api.runtime import Reading
 from unlearnbench.identity import canonical_json
 from unlearnbench.schemas import MAX_BYTES, read_document, validate
-from unlearnbench.store import cannot_write
+
+if TYPE_CHECKING:  # what only reads records does without torch: half a gigabyte in each process of many
+    from unlearnbench.api.runtime import Reading
 
 SCHEMA = "https://unlearnbench.org/schemas/run-record/1.json"
 RECORD = "record.json"
@@ -171,6 +172,8 @@ def write_record(folder: Path, document: Mapping[str, Any], files: Mapping[str, 
         text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
         _write(folder / RECORD, text.encode())
     except OSError as problem:
+        from unlearnbench.store import cannot_write
+
         raise cannot_write(folder, problem) from problem
     return Record(document, folder)
 

@@ -21,7 +21,7 @@ from unlearnbench.api.recipe import Recipe
 from unlearnbench.api.runtime import Stepper, Task, View, finish, steps_per_epoch
 
 STACK = 8
-"""Networks in a stack: more of them save little, and all of a stack are in memory."""
+"""Networks in a stack: more of them train no faster (``benchmarks/shadows.py``), and all of a stack are in memory."""
 
 CPU_WORK = 4e6
 """Multiplications of a forward pass of one batch through one network, up to which stacking is faster on a CPU.

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import shared
 from security.corpus import raw_controls
-from submissions import packed, read, suite_runs
+from submissions import read
 from support import Done, call
 
 from unlearnbench.api.errors import DataError
@@ -37,16 +38,14 @@ def workplace() -> Path:
     return folder
 
 
-@cache
 def records() -> tuple[Record, ...]:
     """Real runs of one unlearner on the suite's first scenario, for all seeds."""
-    return tuple(suite_runs(workplace() / "runs", (UNLEARNER,)))
+    return shared.records(UNLEARNER)
 
 
-@cache
 def honest() -> Path:
-    """A submission that passes."""
-    return packed(records(), workplace() / "honest")
+    """A submission of them that passes. It is shared: change copies of it."""
+    return shared.honest()
 
 
 def copied(to: Path, change: Callable[[Path], object] = lambda folder: None) -> Path:

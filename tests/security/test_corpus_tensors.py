@@ -17,6 +17,8 @@ from submissions import run_of
 from unlearnbench.leaderboard.layout import SUBMISSION
 from unlearnbench.leaderboard.tensors import OUTPUTS, read_tensors, write_tensors
 
+pytestmark = pytest.mark.usefixtures("measured_once")
+
 Arrays = dict[str, np.ndarray[Any, Any]]
 liars = cache(lying_tensors)
 

@@ -14,6 +14,8 @@ from support import spawn
 
 from unlearnbench.leaderboard.layout import SUBMISSION
 
+pytestmark = pytest.mark.usefixtures("measured_once")
+
 HOSTILE = "".join((*SCRIPTS, *TERMINAL, *FORMULAS)).replace("\n", " ")
 SHORT = "<script>\x1b]0;owned\x07\u202e\x9b31m=1+1"
 
@@ -98,8 +100,7 @@ def test_the_bytes_that_a_terminal_sees_hold_no_command(tmp_path: Path) -> None:
     folder = copied(tmp_path / "copy")
     (folder / SUBMISSION).write_text(json.dumps({SHORT: SHORT}), "utf-8")
     (folder / "records" / "\x1b]0;owned\x07").write_bytes(b"")
-    for path in (folder, folder / SUBMISSION):
-        done = spawn("leaderboard", "verify", path, cwd=tmp_path)
+    for done in (spawn("leaderboard", "verify", folder, cwd=tmp_path), verified(folder / SUBMISSION)):
         assert_refused(type(done)(done.rc, done.stdout, done.stderr))
         assert not raw_controls(done.stdout + done.stderr)
 

@@ -37,10 +37,13 @@ from unlearnbench.leaderboard.submitted import readings_of_outputs
 from unlearnbench.leaderboard.suites import suite
 from unlearnbench.registry import registry
 
+pytestmark = pytest.mark.usefixtures("measured_once")
+
 FIXED = settings(
     derandomize=True, database=None, deadline=None, max_examples=60, suppress_health_check=list(HealthCheck)
 )
 REMOVED = "removed"
+
 
 UNVERIFIABLE = re.compile(
     r"submission\.json: (name|created|statement\.(authors|notes|paper|licence|tuning)\b.*)"

@@ -16,6 +16,8 @@ from submissions import edited, edited_reading, edited_record, read, record_file
 
 from unlearnbench.leaderboard.layout import SIGNATURE, STATEMENT, SUBMISSION
 
+pytestmark = pytest.mark.usefixtures("measured_once")
+
 Change = Callable[[Path], object]
 
 

@@ -24,6 +24,7 @@ from unlearnbench.leaderboard.lines import (
 )
 from unlearnbench.leaderboard.made_up import made_up
 from unlearnbench.leaderboard.pareto import layers
+from unlearnbench.leaderboard.reading import FEW, left_out
 from unlearnbench.leaderboard.suites import AXES, Suite, suite, suite_names
 from unlearnbench.statistics import Estimate, critical_difference, estimates
 
@@ -75,6 +76,10 @@ def _board(rules: Suite, entries: Sequence[Entry], *, official: bool) -> Board:
     if themselves:
         names = ", ".join(sorted({entry.unlearner for entry in themselves}))
         notes.append(f"{names}: trains original and gold itself; utility is the distance to the recipe's gold models")
+    if left_out(record for entry in entries for record in entry.records):
+        notes.append(
+            f"more than {FEW:,} records: readings of single classes, thresholds and steps are in the records, not here"
+        )
     return Board(rules, official, tuple(each for each in rankings if each.rows), tuple(bounds), tuple(notes))
 
 

@@ -33,6 +33,21 @@ def arrays(problem: Problem) -> tuple[np.ndarray, ...]:
     return problem.x.numpy(), problem.y.numpy(), problem.forget.numpy(), problem.retain.numpy()
 
 
+def train_by_hand(w: list[np.ndarray], x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> None:
+    """Three epochs of the recipe over some rows, in the order that the stream "order" draws."""
+    sgd, order = Momentum(w, RECIPE), stream(5, "order")
+    for _ in range(3):
+        shuffled = torch.randperm(len(rows), generator=order).numpy()
+        for start in range(0, len(rows), 4):
+            batch = rows[shuffled[start : start + 4]]
+            sgd.step(backward(w, x[batch], cross_entropy_delta(w, x[batch], y[batch])))
+
+
+def assert_same_weights(model: nn.Module, expected: list[np.ndarray]) -> None:
+    for value, derived in zip(weights(model), expected, strict=True):
+        np.testing.assert_allclose(value, derived, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.4, 1.0])
 def test_partial_retraining_equals_the_derivation_in_numpy(kept: float) -> None:
     """A fresh network, the recipe of the original, one shuffled pass over kept and retain rows in every epoch."""
@@ -42,16 +57,9 @@ def test_partial_retraining_equals_the_derivation_in_numpy(kept: float) -> None:
     job = job_of(problem, perceptron())
     found = PartialRetrain(PartialRetrainParams(kept=kept)).unlearn(job).model
     mine = drawn_rows(problem.forget + 100, round(kept * 5), stream(5, "kept")).numpy()
-    rows = np.concatenate([forget[mine], retain])
     w = weights(perceptron(3))
-    sgd, order = Momentum(w, RECIPE), stream(5, "order")
-    for _ in range(3):
-        shuffled = torch.randperm(len(rows), generator=order).numpy()
-        for start in range(0, len(rows), 4):
-            batch = rows[shuffled[start : start + 4]]
-            sgd.step(backward(w, x[batch], cross_entropy_delta(w, x[batch], y[batch])))
-    for value, expected in zip(weights(found), w, strict=True):
-        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10)
+    train_by_hand(w, x, y, np.concatenate([forget[mine], retain]))
+    assert_same_weights(found, w)
     assert not found.training
 
 
@@ -79,17 +87,9 @@ def test_wrong_labels_equal_the_derivation_in_numpy() -> None:
     shift = torch.randint(1, 3, (5,), generator=stream(5, "labels")).numpy()
     y = y.copy()
     y[by_id] = (y[by_id] + shift) % 3
-    rows = np.concatenate([forget, retain])
     w = weights(perceptron())
-    sgd, order = Momentum(w, RECIPE), stream(5, "order")
-    for _ in range(3):
-        shuffled = torch.randperm(len(rows), generator=order).numpy()
-        for start in range(0, len(rows), 4):
-            batch = rows[shuffled[start : start + 4]]
-            sgd.step(backward(w, x[batch], cross_entropy_delta(w, x[batch], y[batch])))
-    found = WrongLabels(RelabelParams()).unlearn(job_of(problem, perceptron()))
-    for value, expected in zip(weights(found.model), w, strict=True):
-        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10)
+    train_by_hand(w, x, y, np.concatenate([forget, retain]))
+    assert_same_weights(WrongLabels(RelabelParams()).unlearn(job_of(problem, perceptron())).model, w)
 
 
 def test_a_model_that_is_still_right_on_the_forget_set_is_said_to_be() -> None:
@@ -125,9 +125,9 @@ def test_a_scrambled_head_equals_the_derivation_in_numpy_and_its_features_stay()
                 for rows, target in ((batch, y[batch]), (other, (y[other] + shift) % 3))
             ]
             sgd.step([a + b for a, b in zip(*steps, strict=True)])
-    found = weights(ScrambledHead(RelabelParams()).unlearn(job_of(problem, perceptron())).model)
-    for value, expected in zip(found, w, strict=True):
-        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10)
+    model = ScrambledHead(RelabelParams()).unlearn(job_of(problem, perceptron())).model
+    assert_same_weights(model, w)
+    found = weights(model)
     assert all(np.array_equal(a, b) for a, b in zip(found[:2], before[:2], strict=True))
     assert not np.allclose(found[2], before[2])
 

@@ -107,6 +107,23 @@ def test_an_interval_finds_what_no_single_threshold_does() -> None:
     assert epsilons(outside, inside) == [CAP]  # all are told apart by [-1, 1]
 
 
+def test_a_single_threshold_finds_what_no_interval_near_the_ends_does() -> None:
+    """The threshold 9 gets one model of either kind wrong; intervals start within 4 of 0, so they hold what is at 5."""
+    upper = column(0, 12, 13, 14, 15, 16, 17, 18, 19, 20)
+    lower = column(-2, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 20.5)
+    expected = [math.log((1 - DELTA - 0.1) / 0.1)]
+    assert epsilons(upper, lower) == pytest.approx(expected)
+    assert epsilons(lower, upper) == pytest.approx(expected)  # the kind with the larger median is the positive one
+
+
+def test_where_the_grids_are_too_coarse_the_largest_over_all_values_counts() -> None:
+    """All values lie between two thresholds. [4, 6] gets one of five wrong of either kind; single ones show ln 2."""
+    inner, outer = (1e-4 * column(*values) for values in ((4, 4.5, 5.5, 6, 11), (0, 1, 5, 9, 10)))
+    expected = [math.log((1 - DELTA - 0.2) / 0.2)]
+    assert epsilons(inner, outer) == pytest.approx(expected)
+    assert epsilons(outer, inner) == pytest.approx(expected)
+
+
 def test_an_attack_is_judged_by_the_worse_of_its_two_log_ratios() -> None:
     # One error of 10 negatives, five of 10 positives: the larger ratio is ln(1 - d - .5) - ln(.1), not the smaller.
     assert shown(10, 10)[1, 5] == pytest.approx(math.log(0.5 - DELTA) - math.log(0.1))

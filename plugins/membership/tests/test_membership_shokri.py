@@ -80,6 +80,25 @@ class SimulatedEvidence:
         return generator(derive_seed(1, purpose))
 
 
+class FurtherUnseenRows(SimulatedEvidence):
+    """The same with as many rows in the hold-out again, which no shadow audits and which look like members."""
+
+    def _further(self, split: str) -> Tensor:
+        return torch.arange(AUDITED, AUDITED + 80) if split == "holdout" else torch.arange(0)
+
+    def outputs(self, split: str, subject: str | None = None) -> Tensor:
+        surely = torch.zeros(len(self._further(split)), CLASSES)
+        surely[:, 0] = 30.0
+        return torch.cat([super().outputs(split, subject), surely])
+
+    def y(self, split: str) -> Tensor:
+        return torch.cat([super().y(split), torch.zeros(len(self._further(split)), dtype=torch.int64)])
+
+    def view(self, split: str) -> View:
+        ids, y = torch.cat([self._rows(split), self._further(split)]), self.y(split)
+        return View(Data(ids[:, None].float(), y, ids, tuple("abcd")), torch.arange(len(ids)), name=split)
+
+
 def measured(
     seen: Tensor, least: int = 20, order: Tensor | None = None, *, diverged: bool = False
 ) -> dict[str, Reading]:
@@ -113,6 +132,14 @@ def test_classes_with_enough_rows_have_a_network_of_their_own(least: int, own: i
 
 def test_readings_do_not_depend_on_the_order_of_the_audit_rows() -> None:
     assert measured(FORGOTTEN) == measured(FORGOTTEN, order=torch.randperm(AUDITED, generator=generator(3)))
+
+
+def test_unseen_rows_that_the_shadows_do_not_audit_are_left_out() -> None:
+    made = Simulated(FORGOTTEN, torch.arange(AUDITED))
+    evidence = cast(Evidence, FurtherUnseenRows(made))
+    found = {reading.key: reading for reading in Shokri(ShokriParams(shadows=SHADOWS, least_rows=20)).measure(evidence)}
+    assert len(evidence.view("holdout")) == 160
+    assert found == measured(FORGOTTEN)
 
 
 def test_shadows_that_diverged_are_a_status() -> None:

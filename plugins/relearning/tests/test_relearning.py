@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unlearnbench.api.runtime import SUBJECTS, Data, Reading, Request, drawn_rows, generator
 from unlearnbench_relearning.measures import Ain, Relearn, WfnetRelearn, drawn_parts, index
 from unlearnbench_relearning.plugin import AinParams, RelearnParams, WfnetRelearnParams
-from unlearnbench_relearning.training import Score, Time, course, score, steps, time_until
+from unlearnbench_relearning.training import Score, Time, course, look, score, steps, time_until
 from unlearnbench_relearning.watched import Watched, fixed
 
 P = RelearnParams(lr=0.02, batch_size=4, epochs=100, curve=(0, 1, 3, 7))
@@ -201,6 +201,16 @@ def test_every_layer_moves() -> None:
     view = evidence().view("forget")
     assert list(steps(model, evidence().task, fixed("adam", 0.01), [view.batches(5)], generator(0))) == [1, 2]
     assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_steps_are_taken_in_training_mode_and_looks_in_evaluation_mode() -> None:
+    """Batch normalisation counts what it is trained on: the two steps, and none of the looks between them."""
+    model, found = nn.Sequential(nn.BatchNorm1d(4), perceptron(3)).double(), evidence()
+    view = found.view("forget")
+    for taken in steps(model, found.task, fixed("adam", 0.01), [view.batches(5)], generator(0)):
+        look(model, found.task, view, view.tensors().y)
+        assert int(model[0].num_batches_tracked) == taken
+    assert taken == 2
 
 
 def test_wfnet_draws_new_rows_for_every_epoch_from_the_whole_training_set() -> None:
@@ -410,5 +420,6 @@ def test_a_margin_that_is_met_exactly_is_met() -> None:
     watched.original = Score(0.8, 1.0)
     assert watched.knows_as_much(0.05, Score(19 / 25, 9.0))
     assert not watched.knows_as_much(0.05, Score(18 / 25, 0.0))
+    assert not watched.knows_as_much(0.05, Score(0.755, 0.0))  # the margin is a share of the original's, not a distance
     assert watched.fits_as_well(0.05, Score(0.0, 1.05))
     assert not watched.fits_as_well(0.05, Score(1.0, 1.051))

@@ -197,7 +197,15 @@ def test_what_will_be_asked_for_is_told_before() -> None:
     assert VulnerableSamples(VulnerableParams()).ensembles() == ULira(ULiraParams()).ensembles()
 
 
-@pytest.mark.parametrize("measure", [ULira(ULiraParams(shadows=7)), VulnerableSamples(VulnerableParams(shadows=7))])
-def test_an_odd_number_of_shadows_is_refused_before_any_is_trained(measure: Any) -> None:
-    with pytest.raises(UsageError, match="7 shadow models"):
+@pytest.mark.parametrize(
+    ("measure", "parameter"),
+    [
+        (ULira(ULiraParams(shadows=7)), "u-lira.shadows"),
+        (VulnerableSamples(VulnerableParams(shadows=7)), "vulnerable-samples.shadows"),
+    ],
+    ids=["u-lira", "vulnerable-samples"],
+)
+def test_an_odd_number_of_shadows_is_refused_before_any_is_trained(measure: Any, parameter: str) -> None:
+    with pytest.raises(UsageError, match="7 shadow models") as refused:
         measure.ensembles()
+    assert (refused.value.code, refused.value.where, refused.value.hint) == ("bad-parameter", parameter, "take 8")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unlearnbench.leaderboard.board import Board, Cell, Entry, Row
+from unlearnbench.leaderboard.reading import left_out
 from unlearnbench.leaderboard.site.command import commands, stages
 from unlearnbench.leaderboard.site.readings import by_scenario, readings_of, seed_of
 from unlearnbench.leaderboard.site.text import shortened
@@ -17,6 +18,8 @@ from unlearnbench.report.drawing import number, written
 Bounds = Mapping[tuple[str, str, str], str]
 """Mean and interval of original and gold by scenario, axis and subject."""
 NOWHERE = "no named scenario"
+MOST_NAMED = 8
+"""Other entries that a page names in one place; it says how many more there are, and the download names all."""
 
 
 def bounds_of(board: Board) -> Bounds:
@@ -36,6 +39,7 @@ def entry_values(board: Board, row: Row, bounds: Bounds) -> dict[str, Any]:
         "scenarios": [name or NOWHERE for name in groups],
         "settings": list(_settings(groups)),
         "readings_of": [readings_of(name or NOWHERE, records) for name, records in groups.items()],
+        "left_out": left_out(row.entry.records),
         "certificates": [
             (_run(record), _json(record.document["certificate"]))
             for _, record in ordered
@@ -91,7 +95,8 @@ def _costs(board: Board, row: Row) -> Iterator[tuple[str, ...]]:
         if cost is not None or layer is not None:
             keys = ", ".join(f"{axis.key} ({axis.measure})" for axis in part.axes if axis.name == "cost")
             beaten = row.beaten_by.get(part.scenario, ())
-            said = ", ".join(beaten[:8]) + (f" and {len(beaten) - 8} more" if beaten[8:] else "")
+            more = f" and {len(beaten) - MOST_NAMED} more" if beaten[MOST_NAMED:] else ""
+            said = ", ".join(beaten[:MOST_NAMED]) + more
             yield part.scenario, keys, written(cost) if cost else "", str(layer or "none"), said or "nobody"
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Literal
 
 from unlearnbench.leaderboard.board import Board, Row
@@ -18,6 +21,10 @@ from unlearnbench.statistics import Estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FEW = 4
+"""Up to so many boards are drawn by this process: another one takes seconds to start."""
+Drawings = list[tuple[str, list[Drawing]]]
+"""Figures under headings."""
 MOST = 30
 """Entries in a figure; the table of the board has all."""
 KINDS = {
@@ -41,7 +48,36 @@ class _Point:
         return printable(entry.label if entry.submission == RECORDS else f"{entry.label} ({entry.submission})")
 
 
-def figures(board: Board, prefix: str) -> list[tuple[str, list[Drawing]]]:
+@contextmanager
+def figures_of(boards: Sequence[Board], prefixes: Mapping[str, str]) -> Iterator[Callable[[Board], Drawings]]:
+    """What gives the figures of a board; for many boards another process draws them while this one does other things.
+
+    ``prefixes`` are by the name of the suite. The process is a new interpreter: a fork with threads of torch may hang.
+    """
+    if len(boards) <= FEW:
+        yield lambda board: figures(board, prefixes[board.suite.name])
+        return
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = {
+            board.suite.name: pool.submit(figures, _without_records(board), prefixes[board.suite.name])
+            for board in boards
+        }
+        yield lambda board: found[board.suite.name].result()
+
+
+def _without_records(board: Board) -> Board:
+    """The board with all that a figure shows, which is little to send."""
+    rankings = [
+        replace(ranking, rows=tuple(
+            replace(row, entry=replace(row.entry, records=(), attacks=()), tied=(), beaten_by={})
+            for row in ranking.rows
+        ))
+        for ranking in board.rankings
+    ]  # fmt: skip
+    return replace(board, rankings=tuple(rankings))
+
+
+def figures(board: Board, prefix: str) -> Drawings:
     """All figures of a board under headings; ``prefix`` keeps the identifiers of two boards apart."""
     drawn = [(ranking, row) for ranking in board.rankings for row in ranking.rows if ranking.division in KINDS]
     points = [_Point(place, row, ranking.division) for place, (ranking, row) in enumerate(drawn, start=1)]

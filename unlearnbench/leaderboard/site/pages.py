@@ -14,9 +14,9 @@ from unlearnbench import __version__
 from unlearnbench.leaderboard.board import Board, Change, Entry, Ranking, Row
 from unlearnbench.leaderboard.history import RECORDS
 from unlearnbench.leaderboard.site.catalogue import board_measures, measures, unlearner_pages
-from unlearnbench.leaderboard.site.entry import Bounds, bounds_of, entry_values
+from unlearnbench.leaderboard.site.entry import MOST_NAMED, Bounds, bounds_of, entry_values
 from unlearnbench.leaderboard.site.feed import BEGINNING, items
-from unlearnbench.leaderboard.site.figures import figures
+from unlearnbench.leaderboard.site.figures import Drawings, figures_of
 from unlearnbench.leaderboard.site.text import link, shortened, slugs
 from unlearnbench.leaderboard.site.words import ACCESSES, DIVISIONS, LEVEL_WORDS
 from unlearnbench.leaderboard.submission import LEVELS
@@ -75,6 +75,7 @@ class Pages:
             accesses=ACCESSES,
             axes_of=lambda part: [axis.name for axis in part.axes if axis.name != "cost"],
             records=RECORDS,
+            most_named=MOST_NAMED,
             number=number,
             interval=interval,
             link=link,
@@ -113,11 +114,14 @@ class Pages:
             self._page("suites.html", "Suites", suites=self._suites, board_names={b.suite.name for b in self.boards}),
         )
         yield from self._unlearners()
-        for board in self.boards:
-            yield f"boards/{self.slug_of_board[board.suite.name]}.html", self._board(board)
-            bounds = bounds_of(board)
-            for row in board.rows:
-                yield self._href_of_entry[board.suite.name, row.entry.id], self._entry(board, row, bounds)
+        with figures_of(self.boards, self.slug_of_board) as drawn:
+            for board in self.boards:
+                bounds = bounds_of(board)
+                for row in board.rows:
+                    yield self._href_of_entry[board.suite.name, row.entry.id], self._entry(board, row, bounds)
+            for board in self.boards:
+                slug = self.slug_of_board[board.suite.name]
+                yield f"boards/{slug}.html", self._board(board, drawn(board))
 
     def _listed(self, change: Change) -> Listed:
         """A change; its link is to the only entry that it is about, or to the first of a submission."""
@@ -134,7 +138,7 @@ class Pages:
         for page in found:
             yield f"unlearners/{page.slug}.html", self._page("unlearner.html", "Unlearners", "../", page=page)
 
-    def _board(self, board: Board) -> bytes:
+    def _board(self, board: Board, drawn: Drawings) -> bytes:
         values = bounds_of(board)
         bounds = [
             (part.scenario, axis.name, f"{axis.key} ({axis.measure})",
@@ -143,14 +147,13 @@ class Pages:
             for part in board.suite.parts for axis in part.axes
             if (part.scenario, axis.name, "gold") in values or (part.scenario, axis.name, "original") in values
         ]  # fmt: skip
-        prefix = self.slug_of_board[board.suite.name]
         return self._page(
             "board.html",
             "Boards",
             "../",
             board=board,
             bounds=bounds,
-            groups=[(heading, [_marked(each) for each in drawings]) for heading, drawings in figures(board, prefix)],
+            groups=[(heading, [_marked(each) for each in drawings]) for heading, drawings in drawn],
             unlearners=sorted({row.entry.unlearner for row in board.rows}),
             slug_of_scenario=slugs(part.scenario for part in board.suite.parts),
             unit_of_cost=_unit_of_cost(board),

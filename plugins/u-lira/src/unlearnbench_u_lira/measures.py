@@ -62,12 +62,12 @@ class ULira(Component[ULiraParams]):
 
     def ensembles(self) -> Sequence[Ensemble]:
         """Every subject is attacked, and independent gold models are as many again."""
-        n = even(self.p)
+        n = even(self.p, "u-lira")
         golds = 2 * n if self.p.reference == "golds" else n
         return [Ensemble("shadows", originals=n, golds=golds, unlearned=n)]
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        rows = AuditRows(evidence.shadows(even(self.p)))
+        rows = AuditRows(evidence.shadows(self.p.shadows))
         try:
             yield from self._readings(evidence, self._audit(evidence, rows))
         except Undefined as found:
@@ -116,11 +116,11 @@ class VulnerableSamples(Component[VulnerableParams]):
     """
 
     def ensembles(self) -> Sequence[Ensemble]:
-        n = even(self.p)
+        n = even(self.p, "vulnerable-samples")
         return [Ensemble("shadows", originals=n, golds=n, unlearned=n)]
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
-        rows = AuditRows(evidence.shadows(even(self.p)))
+        rows = AuditRows(evidence.shadows(self.p.shadows))
         vulnerable = rows_taken(len(rows), self.p.share)
         for group, n in (("vulnerable", vulnerable), ("others", len(rows) - vulnerable)):
             at = {"rows": group}
@@ -161,8 +161,8 @@ def against_golds(phi: Floats, members: Bools, references: Floats) -> Audit:
     return Audit(pairs, saw, np.repeat(members, 2, axis=0))
 
 
-def even(params: ShadowParams) -> int:
-    """The number of shadows.
+def even(params: ShadowParams, measure: str) -> int:
+    """The number of shadows of a measure.
 
     Raises:
         UsageError: an odd number.
@@ -171,7 +171,7 @@ def even(params: ShadowParams) -> int:
         raise UsageError(
             "bad-parameter",
             f"{params.shadows} shadow models are no pairs",
-            where="shadows",
+            where=f"{measure}.shadows",
             hint=f"take {params.shadows + 1}",
         )
     return params.shadows
