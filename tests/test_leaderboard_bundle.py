@@ -26,7 +26,7 @@ from unlearnbench.leaderboard.evidence import submitted_stages
 from unlearnbench.leaderboard.read import outputs, read_submission, weights
 from unlearnbench.leaderboard.recompute import compare, from_outputs
 from unlearnbench.leaderboard.selection import only_suite, select
-from unlearnbench.leaderboard.signing import sign, verify_signature
+from unlearnbench.leaderboard.signing import _why, sign, verify_signature
 from unlearnbench.leaderboard.suites import suite
 from unlearnbench.record import (
     Record,
@@ -404,6 +404,13 @@ def test_a_signature_does_not_hold_for_a_changed_byte(signed: Path, keys: Path) 
     file.write_bytes(file.read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(DataError, match=rf"wrong-signature.*records/{file.name} changed"):
         verify_signature(signed, keys / "mine.pub")
+
+
+def test_a_changed_file_is_named_whatever_its_digest_looks_like() -> None:
+    """The library prints digests as Python does, which escapes all quotes where a digest has one of each kind."""
+    message = ["Hash mismatch for 'records/a.json': Expected 'b\"-H@'', Actual 'b''"]
+    assert _why(ValueError(message)) == "since it was signed, records/a.json changed"
+    assert "\\'" in str(ValueError(message))
 
 
 def test_a_signature_does_not_hold_for_added_and_removed_files(signed: Path, keys: Path) -> None:

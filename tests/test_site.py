@@ -352,6 +352,8 @@ def unknown(kind, name, known):
     return UsageError(f"unknown-{kind}", name)
 def one_line(code):
     raise DataError(code, "x")
+def wrong_file(code):
+    return DataError(code, "x")
 """
 
 

@@ -127,7 +127,8 @@ def _ignored(path: Path) -> list[str]:
 
 def _why(problem: Exception) -> str:
     """What the library says, in words for a person: it prints digests as Python does, and calls folders models."""
-    text = " ".join(str(problem).split())
+    # A digest that has a quote in it makes Python escape those of the whole message.
+    text = " ".join(str(problem).replace("\\'", "'").split())
     if type(problem).__name__ == "InvalidSignature":
         return "the signature does not fit what it is over"
     changed = re.findall(r"Hash mismatch for '([^']*)'", text)
