@@ -12,7 +12,7 @@ from markupsafe import Markup
 from unlearnbench.plugins import printable
 
 FOLDER = Path(__file__).parent
-"""What pages share: the colours of their style sheets and figures."""
+"""What pages share: tables, and the colours of their style sheets and figures."""
 LONGEST = 20_000
 """Characters of one text on a page: whoever writes more wants to fill the disk."""
 

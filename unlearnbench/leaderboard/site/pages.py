@@ -23,7 +23,7 @@ from unlearnbench.leaderboard.submission import LEVELS
 from unlearnbench.leaderboard.suites import Part, Suite, suite, suite_names
 from unlearnbench.plugins import printable
 from unlearnbench.report.drawing import Drawing, interval, number
-from unlearnbench.report.templates import environment
+from unlearnbench.report.templates import FOLDER, environment
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
@@ -65,7 +65,7 @@ class Pages:
         return installed + [b.suite for b in self.boards if b.official and b.suite.name not in known]
 
     def _ready(self) -> Environment:
-        made = environment((Path(__file__).parent / "templates",))
+        made = environment((Path(__file__).parent / "templates", FOLDER))
         made.globals.update(
             policy=POLICY,
             version=__version__,
