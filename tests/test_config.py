@@ -378,6 +378,9 @@ def test_bad_seeds_are_refused(flags: tuple[str, ...], answer: str) -> None:
         ("target=hat", {"kind": "target", "targets": ["hat"]}),
         ("edges=0.2", {"kind": "edges", "fraction": 0.2}),
         ("nodes=5", {"kind": "nodes", "count": 5}),
+        ("features=20", {"kind": "features", "count": 20}),
+        ("edges=100:highest", {"kind": "edges", "count": 100, "degree": "highest"}),
+        ("nodes=0.1:lowest", {"kind": "nodes", "fraction": 0.1, "degree": "lowest"}),
         (' {"kind": "samples", "fraction": 0.1, "seed": 3}', {"kind": "samples", "fraction": 0.1, "seed": 3}),
     ],
 )
@@ -415,7 +418,10 @@ def test_what_is_no_request_is_refused(text: str, line: str) -> None:
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-@given(st.sampled_from(["random=", "class=", "ids=", "group=", "target=", "nodes=", "{", ""]), st.text(max_size=12))
+@given(
+    st.sampled_from(["random=", "class=", "ids=", "group=", "target=", "nodes=", "edges=5:", "{", ""]),
+    st.text(max_size=12),
+)
 def test_any_text_is_a_valid_request_or_refused(word: str, rest: str) -> None:
     try:
         request = resolve_request(parse_forget(word + rest))
@@ -439,6 +445,9 @@ def test_resolving_fills_in_what_was_left_out() -> None:
     }  # fmt: skip
     assert resolve_request({"kind": "class", "classes": [3]}) == {"kind": "class", "classes": ["3"]}
     assert resolve_request({"kind": "target", "targets": ["hat"]})["as"] == "absent"
+    assert resolve_request({"kind": "nodes", "count": 5}) == {"kind": "nodes", "count": 5, "seed": 0, "features": True}
+    by_degree = {"kind": "edges", "count": 5, "degree": "highest"}
+    assert resolve_request(by_degree) == by_degree
     with pytest.raises(UsageError, match=r"no request kind 'smaples'; did you mean samples\?"):
         resolve_request({"kind": "smaples"})
 

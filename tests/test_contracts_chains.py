@@ -74,7 +74,9 @@ def test_a_stage_that_trains_a_copy_under_a_mask_is_caught(tmp_path: Path) -> No
 def test_a_later_stage_voids_an_earlier_certificate(tmp_path: Path) -> None:
     claim = {"claim": "nothing changed"}
     for name, expected in (("toy-note", claim), ("toy-note+toy-finetune", None), ("toy-finetune+toy-note", claim)):
-        assert one_record(tmp_path, images(name)).document["certificate"] == expected
+        certificate = one_record(tmp_path, images(name)).document["certificate"]
+        own = certificate and {k: v for k, v in certificate.items() if k != "digests"}  # which the host adds
+        assert own == expected
 
 
 def test_every_stage_leaves_a_model_as_the_next_must_find_it(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def _load_examples() -> Any:
 examples = _load_examples()
 GENERATED = ("reference", "plugins")
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name not in GENERATED)
-WITH_DATA = [ROOT / "plugins" / name / "README.md" for name in ("huggingface", "tabular")]
+WITH_DATA = [ROOT / "plugins" / name / "README.md" for name in ("huggingface", "scalegun", "tabular")]
 READMES = [ROOT / "README.md", ROOT / "leaderboard" / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 WITH_STEPS = [path for path in [*PAGES, *READMES] if examples.steps(path)]
 
@@ -172,6 +172,8 @@ def test_every_run_that_is_shown_can_be_planned(tutorial_site: Path) -> None:
     unplanned = (
         "--checkpoint",
         "experiment.yaml",
+        "asked.txt",
+        "asked.yaml",
         "partition.yaml",
         "preprocessing.yaml",
         "theirs/experiment.yaml",

@@ -24,6 +24,7 @@ CLASSES = (
 )
 
 NAMES = [
+    "certificate",
     "component",
     "experiment",
     "request",
@@ -199,6 +200,9 @@ GOOD_REQUESTS = [
     {"kind": "edges", "count": 5, "seed": 1},
     {"kind": "features", "count": 5, "seed": 1},
     {"kind": "features", "ids": [4]},
+    {"kind": "nodes", "count": 5, "degree": "lowest", "features": False},
+    {"kind": "edges", "fraction": 0.1, "degree": "highest"},
+    {"kind": "edges", "file": "edges.csv"},
 ]
 
 
@@ -275,10 +279,20 @@ BAD_REQUESTS = [
      "available: absent, unknown"),
     (
         {"kind": "edges", "ids": [1], "count": 1},
-        "[unknown-property] $: no property 'ids'; available: count, fraction, kind, pairs, seed",
+        "[unknown-property] $: no property 'ids'; available: count, degree, file, fraction, kind, pairs, seed",
     ),
     ({"kind": "nodes"}, "[bad-value] $: 'fraction' is a required property; say which nodes: "
-     "exactly one of fraction, count or ids"),
+     "exactly one of fraction, count, ids or file"),
+    ({"kind": "edges", "degree": "highest"}, "[bad-value] $: 'fraction' is a required property; say which edges: "
+     "exactly one of fraction, count, pairs or file"),
+    ({"kind": "nodes", "count": 3, "degree": "high"}, "[unknown-value] $.degree: no value 'high'; "
+     "did you mean highest?"),
+    ({"kind": "nodes", "count": 3, "degree": "lowest", "seed": 1}, "[bad-value] $.seed: 1 should not be valid under "
+     "{}; leave out degree or seed: nothing is drawn by degree"),
+    ({"kind": "features", "ids": [3], "degree": "lowest"}, "[bad-value] $.ids: [3] should not be valid under "
+     "{}; leave out degree or ids: degree goes with fraction or count"),
+    ({"kind": "edges", "count": 3, "features": False}, "[unknown-property] $: no property 'features'; available: "
+     "count, degree, file, fraction, kind, pairs, seed"),
     ({"kind": "clas"}, "[unknown-value] $.kind: no value 'clas'; did you mean class?"),
     ({"fraction": 0.1}, "[bad-value] $: 'kind' is a required property; What is to be forgotten. "
      "The kind decides which further properties there are."),
@@ -292,15 +306,15 @@ def test_bad_requests_are_refused_in_one_line(request_: Any, line: str) -> None:
     assert error_of(request_, "request") == line
 
 
-ROWS = {"file": "a", "partition": [{"name": "forget", "how": "class", "classes": ["3"]}]}
+ROWS = {"partition": [{"name": "forget", "how": "class", "classes": ["3"]}]}
 
 
 @pytest.mark.parametrize("kind", ["samples", "nodes", "edges", "features"])
 def test_every_pair_of_ways_to_choose_is_refused(kind: str) -> None:
     named = {"edges": {"pairs": [[0, 1]]}}.get(kind, {"ids": [1]})
-    ways: dict[str, Any] = {"fraction": 0.1, "count": 1, **named, **(ROWS if kind == "samples" else {})}
+    ways: dict[str, Any] = {"fraction": 0.1, "count": 1, **named, "file": "a", **(ROWS if kind == "samples" else {})}
     pairs = [(a, b) for i, a in enumerate(ways) for b in list(ways)[i + 1 :]]
-    assert len(pairs) == (10 if kind == "samples" else 3)
+    assert len(pairs) == (10 if kind == "samples" else 6)
     for first, second in pairs:
         request = {"kind": kind, first: ways[first], second: ways[second]}
         assert f"leave out {first} or {second}" in error_of(request, "request")

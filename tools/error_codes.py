@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = "UnlearnBenchError"
 
 # Functions that are given the code, or a part of it, and raise or return the error: how the code is made of it.
-_MAKERS = {"unknown": "unknown-{}", "one_line": "{}", "wrong_file": "{}"}
+_MAKERS = {"unknown": "unknown-{}", "one_line": "{}", "wrong_file": "{}", "fault": "{}"}
 # What a name stands for that gets its value from outside the function: (file, name) -> values.
 _OUTSIDE = {
     ("registry.py", "kind"): tuple(SPEC_TYPES),
@@ -71,9 +71,11 @@ ADVICE = {
     "corrupt-file": "Remove the file and get it again: it is cut off, changed or of another kind.",
     "damaged-entry": "Nothing need be done: the entry of the store is not used, and the model is made anew.",
     "diverged": "Lower the learning rate or clip gradients: a weight of a model is not finite.",
+    "duplicate-edges": "Name each edge once; [3, 14] and [14, 3] are the same.",
     "duplicate-file": "Leave one of the two files.",
     "duplicate-ids": "Name each id once.",
     "duplicate-name": "Uninstall one of the two plugins, or leave it out with `UNLEARNBENCH_PLUGINS`.",
+    "duplicate-nodes": "Name each node once.",
     "duplicate-run": "Pack each run once.",
     "duplicate-submission": "Name one of the two otherwise, or leave one out.",
     "empty-forget-set": "Ask for rows that are in the training data; what was forgotten before is no longer there.",
@@ -91,7 +93,8 @@ ADVICE = {
     "missing-column": "Name a column that the file has; the line lists them.",
     "missing-extra": "Install the extra of the plugin that the line names: a library is needed that is not there.",
     "missing-file": "Check the path; files of data sets are looked for below the data folder.",
-    "missing-plugin": "Install the distributions that the line names, or choose measures one by one with `--measure`.",
+    "missing-plugin": "Install the distributions that the line or the record names, or choose measures one by one with "
+    "`--measure`.",
     "missing-predictions": "Bundle the predictions of every finished run.",
     "missing-seed": "Run the suite for every seed: a scenario may be left out, a seed of it may not, whatever came of "
     "it.",
@@ -101,13 +104,16 @@ ADVICE = {
     "no-predictions": "Bundle the predictions of the run, or ask for readings of another one.",
     "no-records": "Name a folder that holds runs, or a record itself.",
     "no-unlearner": "Add `--unlearner NAME`, or `unlearners` to the experiment file.",
+    "no-verifier": "The method brings no way to verify its certificates; they can only be read.",
     "no-weights": "Pack with `--weights`, or verify at another level.",
     "not-a-plain-file": "Put the file itself there: links, folders and devices are not followed.",
     "not-a-site": "Name a folder that `unlearnbench leaderboard build` made, or one that is not there yet.",
     "not-available": "Nothing need be done: what a submission does not hold is not compared at this level.",
+    "not-converged": "Raise `tolerance`, or `ridge`, which makes the objective rounder.",
     "not-fetchable": "Nothing can be downloaded: the data set comes with a package, or you must put its files there.",
     "nothing-attacked": "Name the submission that is attacked, and attack runs that it has.",
     "nothing-to-validate": "Name a folder that holds runs, or a record itself.",
+    "nothing-to-verify": "Name a run whose unlearner certifies something.",
     "one-class": "Name the column of the class (`csv.label`), or bring rows of another class: there is a single one.",
     "other-data": "Run the suite on its own data: the record saw other rows than the verifier has.",
     "other-runs": "Attack the runs of the entry: the same unlearner, parameters and seeds, under other measures.",
@@ -120,6 +126,7 @@ ADVICE = {
     "plugin-broken": "Reinstall or remove the distribution that is named; the cause stands in the line.",
     "plugin-raised": "Report it to the plugin's maintainers; `UNLEARNBENCH_TRACEBACK=1` shows where it comes from.",
     "private-access": "As the plugin's author, read data through the public methods of views only.",
+    "self-loops": "Name edges between two different nodes; methods add loops of their own.",
     "several-settings": "Pack one setting of an unlearner for each scenario; another setting is another submission.",
     "signing-failed": "Sign with a key of your own, or where the network reaches sigstore.",
     "too-few-rows": "Ask for fewer rows: the data set, or the part that a step takes from, has no more.",
@@ -142,6 +149,7 @@ ADVICE = {
     "unknown-ids": "Name ids of training rows that have not been forgotten before.",
     "unknown-measure": "See `unlearnbench list measures`, or install the plugin that brings it.",
     "unknown-model": "See `unlearnbench list models`, or install the plugin that brings it.",
+    "unknown-nodes": "Name nodes of the graph, from 0 to their number less one.",
     "unknown-parameter": "See `unlearnbench show NAME` for the parameters.",
     "unknown-preprocessing-step": "Name one of the steps that the line lists.",
     "unknown-profile": "Take smoke, standard, audit or gold.",
@@ -170,9 +178,11 @@ ADVICE = {
     "wrong-name": "Name the file after the submission that it is about.",
     "wrong-outputs": "Bundle weights and predictions of one run: the weights give other outputs.",
     "wrong-plugins": "Pack the runs again: the list of plugins must be that of the records.",
+    "wrong-proof": "Make the record again: its proofs are not what the method wrote.",
     "wrong-reading": "Make the run again: the reading is not what outputs, weights or the run itself give.",
     "wrong-record": "Make the run again: the record does not follow from its own spec.",
     "wrong-signature": "Do not trust the files: they or the key are not the signer's; get them again.",
+    "wrong-state": "Prepare again: the stored state is not one of this graph and these rows.",
     "wrong-status": "Make the run again: it ends otherwise than its record says.",
     "wrong-weights": "Bundle the weights of the run itself: they must fit the network of its record.",
 }

@@ -22,6 +22,7 @@ from unlearnbench.preprocessing import resolve_preprocessing
 from unlearnbench.registry import Registry, unknown
 from unlearnbench.schemas import load_json, load_yaml, validate
 from unlearnbench.spec import Choice, RunSpec, Seeds
+from unlearnbench.streams import stream_of
 
 DEFAULT_SCENARIO = "digits-cnn-random10/v1"
 REQUEST_KEYS = ("requests", "forget", "partition")
@@ -148,7 +149,7 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
     data_spec = registry.get("dataset", dataset.name).spec
     task = str(dataset.params.get("task") or data_spec.tasks[0])  # type: ignore[attr-defined]
     usual = [name for name in DEFAULT_MEASURES if task in registry.get("measure", name).spec.tasks]  # type: ignore[attr-defined]
-    wanted_requests = _requests(scene, experiment)
+    wanted_requests = _requests(scene, experiment, base)
     named_profile = experiment.get("profile")
     kinds = {str(request.get("kind")) for requests in wanted_requests for request in requests}
     profiled = measures_of(named_profile, task, kinds, registry) if named_profile else []
@@ -188,6 +189,7 @@ def resolve_experiment(experiment: Mapping[str, Any], registry: Registry, base: 
                     checkpoint=_checkpoint(experiment.get("checkpoint"), base),
                     device=experiment.get("device", "cpu"),
                     threads=experiment.get("threads", 1),
+                    measure_every=experiment.get("measure_every", 1) if len(resolved) > 1 else 1,
                 )
             )
     return specs
@@ -276,18 +278,27 @@ def _unlearner(wanted: Any, choose: Any, recipes: Mapping[str, Any], stage: int 
     return found
 
 
-def _requests(scene: Mapping[str, Any], experiment: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+def _requests(
+    scene: Mapping[str, Any], experiment: Mapping[str, Any], base: Path | None
+) -> list[list[Mapping[str, Any]]]:
     said = [key for key in REQUEST_KEYS if key in experiment]
+    own = list(scene.get("requests", [{"kind": "samples", "fraction": 0.1}]))
+    stream = experiment.get("requests")
+    if isinstance(stream, str) and len(experiment.get("forget", own)) == 1 and "partition" not in said:
+        (like,) = experiment.get("forget", own)
+        return [list(stream_of(stream, like, base))]
     if len(said) > 1:
         raise UsageError("bad-request", f"{' and '.join(said)} exclude each other", where="$",
                          hint="requests is a stream, forget a fan-out, partition one request")  # fmt: skip
-    if "requests" in experiment:
-        return [list(experiment["requests"])]
+    if isinstance(stream, str):
+        return [list(stream_of(stream, own[0], base))]
+    if stream is not None:
+        return [list(stream)]
     if "partition" in experiment:
         return [[{"kind": "samples", "partition": experiment["partition"]}]]
     if "forget" in experiment:
         return [[request] for request in experiment["forget"]]
-    return [list(scene.get("requests", [{"kind": "samples", "fraction": 0.1}]))]
+    return [own]
 
 
 def resolve_request(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,8 +320,10 @@ def resolve_request(request: Mapping[str, Any]) -> dict[str, Any]:
         found["classes"] = [str(c) for c in found["classes"]]
     if found["kind"] == "group":
         found["values"] = [str(value) for value in found["values"]]
-    if "fraction" in found or "count" in found:
+    if ("fraction" in found or "count" in found) and "degree" not in found:
         found.setdefault("seed", 0)
+    if found["kind"] == "nodes":
+        found.setdefault("features", True)
     if found["kind"] == "samples":
         found.setdefault("seed", 0)
         found.setdefault("stratified", False)

@@ -57,7 +57,7 @@ class RunEvidence:
 
     def _selection(self, split: str) -> Selection:
         if split == "validation":
-            return self._scene.validation
+            return self._parts.measured.get(split, self._scene.validation)
         return self._parts.measured[split]
 
     def view(self, split: str) -> View:
@@ -138,6 +138,11 @@ class RunEvidence:
     @property
     def certificate(self) -> Mapping[str, Any] | None:
         return self._entry(None).certificate
+
+    @property
+    def proof(self) -> Mapping[str, Tensor]:
+        """Tensors that a verifier of the certificate needs."""
+        return self._entry(None).proof
 
     @property
     def artifacts(self) -> Mapping[str, Any]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from unlearnbench.api.errors import UsageError
+from unlearnbench.levels import LEVELS
 from unlearnbench.schemas import load_json
 
-_SHORT = "random=0.1, random=50, class=3, ids=1,2,3, file=forget.txt, group=person:7, target=hat, or JSON"
+_SHORT = (
+    "random=0.1, random=50, class=3, ids=1,2,3, file=forget.txt, group=person:7, target=hat, on graphs edges=0.01, "
+    "nodes=50 or features=20:highest, or JSON"
+)
 
 
 def parse_forget(text: str) -> dict[str, Any]:
     """A request from the command line's short form: ``random=0.1``, ``class=3``, ``group=person:7``, ``ids=1,2``.
+
+    On graphs ``edges=0.01``, ``nodes=50`` and ``features=20`` are drawn; ``edges=100:highest`` goes by degree.
 
     Raises:
         UsageError: the text has none of these forms.
@@ -34,8 +40,10 @@ def parse_forget(text: str) -> dict[str, Any]:
                 return {"kind": "group", "column": column, "values": values.split(",")}
             if word == "target":
                 return {"kind": "target", "targets": value.split(",")}
-            if word in ("nodes", "edges"):
-                return {"kind": word, **_amount(value)}
+            if LEVELS.get(word) == "elements":
+                number, by_degree, degree = value.partition(":")
+                amount = {"count": int(number)} if number.isdigit() else _amount(number)
+                return {"kind": word, **amount, **({"degree": degree} if by_degree else {})}
     except ValueError as problem:
         raise UsageError("bad-request", f"{text!r}: {problem}", where="--forget", hint=f"write {_SHORT}") from problem
     raise UsageError("bad-request", f"{text!r} is not a request", where="--forget", hint=f"write {_SHORT}")

@@ -32,10 +32,23 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
+class Taken:
+    """What the requests of a stream have taken away from a graph so far: positions of nodes, and edges [2, k].
+
+    ``features`` are nodes that stay without their features; ``edges`` include those of the nodes that are gone.
+    """
+
+    nodes: Tensor
+    features: Tensor
+    edges: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Parts:
     """A resolved request. ``forget`` and ``retain`` are the unlearner's; ``measured`` are the splits of measures.
 
-    ``cascade`` tells the parts that the steps of a partition made, by name and number of rows.
+    ``cascade`` tells the parts that the steps of a partition made, by name and number of rows; ``taken`` what a graph
+    has lost. Where a request changes a graph, ``measured`` has the validation rows too, on the graph after.
     """
 
     request: Request
@@ -43,6 +56,7 @@ class Parts:
     retain: Selection
     measured: Mapping[str, Selection] = field(default_factory=dict)
     cascade: tuple[tuple[str, int], ...] = ()
+    taken: Taken | None = None
 
 
 def whole(data: Data) -> Selection:

@@ -50,12 +50,16 @@ def no_progress(label: str, total: int) -> Any:
 
 @dataclass(frozen=True)
 class Made:
-    """What a phase left: its cost, the result (none for a preparation), the packed states, the costs of the stages."""
+    """What a phase left: its cost, the result (none for a preparation), the packed states, the costs of the stages.
+
+    ``states`` are the stages' states themselves, which a stream may hand on.
+    """
 
     cost: PhaseCost
     result: Result | None
     state: State | None
     stages: tuple[PhaseCost, ...] = ()
+    states: tuple[State, ...] = ()
 
 
 @dataclass
@@ -102,7 +106,7 @@ class Phases:
             phase="train",
             builder=self._builder(scene),
             data=rows.view("train", meter),
-            validation=scene.validation.view("validation", meter),
+            validation=scene.validation_beside(rows).view("validation", meter),
             recipe=spec.recipe,
         )
 
@@ -133,14 +137,14 @@ class Phases:
         spec: RunSpec,
         scene: Scene,
         stages: Sequence[Stage],
-        fresh_state: Callable[[Stage], State],
+        state_of: Callable[[Stage], State],
         before: Entry,
         step: int,
     ) -> Made:
         """Serve one request: run the stages one after the other, each under the masks of those before it.
 
-        ``fresh_state`` gives a private copy of what a stage finds: a stage that returns no state keeps it as it was,
-        whatever it wrote into its copy.
+        ``state_of`` gives what a stage finds: a private copy, so that a stage that returns no state keeps it as it was,
+        whatever it wrote there; or, where a stream hands a large state on, the state itself.
         """
         model = restore(self.registry, before, scene.device)
         states: list[State] = []
@@ -152,23 +156,20 @@ class Phases:
             self.warm_up(spec, scene)
             where = f"unlearner {stage.spec.name}"
             meter = Meter()
-            # The only stage of an unlearner has the same random streams as the method on its own.
-            place = "/".join(
-                ["unlearn", *([str(stage.position)] if len(stages) > 1 else []), *([str(step)] * bool(step))]
-            )
-            job = self.unlearn_job(spec, scene, stage, step, place, model, fresh_state(stage), meter)
+            place = place_of(stage, len(stages), step)
+            job = self.unlearn_job(spec, scene, stage, step, place, model, state_of(stage), meter)
             label = f"unlearn {stage.spec.name} (seed {spec.seeds.unlearn})"
             with self._running(label, where, meter, scene, self.budget_s) as clock, masked(model, mask):
                 result = _checked(stage.make("unlearn").unlearn(job), where)
                 if mask is not None and result.model is not model:
                     raise PluginError("broken-contract", "trained a copy, so the mask did not bind it", where=where)
             model = finish(result.model)
-            states.append(fresh_state(stage) if result.state is None else result.state)
+            states.append(state_of(stage) if result.state is None else result.state)
             mask = _both(mask, result.mask)
             costs.append(clock.cost)
             warnings += result.warnings
         final = replace(result, model=model, mask=mask, warnings=tuple(warnings))
-        return Made(total_cost(costs), final, pack(states), tuple(costs))
+        return Made(total_cost(costs), final, pack(states), tuple(costs), tuple(states))
 
     def unlearn_job(
         self,
@@ -192,7 +193,9 @@ class Phases:
             request=parts.request,
             forget=parts.forget.view("forget", meter, locked="forget" not in reads),
             retain=parts.retain.view("retain", meter, locked="retain" not in reads),
-            validation=scene.validation.view("validation", meter, locked="validation" not in reads),
+            validation=scene.validation_beside(parts.retain).view(
+                "validation", meter, locked="validation" not in reads
+            ),
             model=model,
             state=state,
             recipe=spec.recipe,
@@ -263,6 +266,14 @@ def _both(earlier: Mask | None, new: Mask | None) -> Mask | None:
     return both
 
 
+def place_of(stage: Stage, stages: int, step: int) -> str:
+    """What names the random streams of one of so many stages when it serves request ``step``.
+
+    The only stage of an unlearner has the same ones as the method on its own.
+    """
+    return "/".join(["unlearn", *([str(stage.position)] if stages > 1 else []), *([str(step)] * bool(step))])
+
+
 def restore(registry: Registry, entry: Entry, device: torch.device) -> nn.Module:
     """A private copy of a stored model, in evaluation mode."""
     if entry.ref is None:
@@ -292,10 +303,12 @@ def pack(states: Sequence[State | None]) -> State:
     return packed
 
 
-def unpack(packed: State | None, position: int) -> State:
-    """A fresh, private copy of one stage's state."""
+def unpack(packed: State | None, position: int, *, shared: bool = False) -> State:
+    """One stage's state: a fresh, private copy, or with ``shared`` one of the same tensors."""
     if packed is None:
         return State()
     prefix = f"{position}/"
-    tensors = {k.removeprefix(prefix): v.clone() for k, v in packed.tensors.items() if k.startswith(prefix)}
+    tensors = {
+        k.removeprefix(prefix): v if shared else v.clone() for k, v in packed.tensors.items() if k.startswith(prefix)
+    }
     return State(tensors=tensors, meta=deepcopy(packed.meta.get(str(position), {})))

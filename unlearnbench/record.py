@@ -26,6 +26,10 @@ if TYPE_CHECKING:  # what only reads records does without torch: half a gigabyte
 SCHEMA = "https://unlearnbench.org/schemas/run-record/1.json"
 RECORD = "record.json"
 PREDICTIONS = "predictions.npz"
+PROOFS = "proofs.safetensors"
+"""Weights and tensors by which certificates can be verified."""
+SEALED_BY = "seal"
+"""The property with the digest of all others, in records that keep proofs."""
 ARTIFACTS = "mlartifacts"
 """Folder beside the records in which MLflow keeps its copies of them."""
 
@@ -152,9 +156,26 @@ def content_digest(document: Mapping[str, Any]) -> str:
             "predictions": document["predictions"],
             "measures": measures,
             "readings": readings,
+            **_certified(document),
         }
     )
     return hashlib.sha256(content).hexdigest()
+
+
+def _certified(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of its certificates; nothing where it keeps no proofs."""
+    if "proofs" not in document:
+        return {}
+    served = [request["certificate"] for request in document.get("stream", ())]
+    return {"proofs": document["proofs"], "certificate": document["certificate"], "stream": served}
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """sha256 over the whole record, with times, costs and environment; only the seal itself is left out.
+
+    No repetition gives the same: it tells whether this very record says what it said when it was written.
+    """
+    return hashlib.sha256(canonical_json({k: v for k, v in document.items() if k != SEALED_BY})).hexdigest()
 
 
 def write_record(folder: Path, document: Mapping[str, Any], files: Mapping[str, bytes]) -> Record:
@@ -214,7 +235,7 @@ def find_records(folder: Path) -> list[Path]:
 
 
 def verify_record(record: Record) -> None:
-    """Recompute what can be recomputed from a record's folder: its digest and that of its predictions.
+    """Recompute what can be recomputed from a record's folder: its digest and those of the files beside it.
 
     Raises:
         DataError: a digest differs, or a file is missing.
@@ -222,6 +243,16 @@ def verify_record(record: Record) -> None:
     where = str(record.path)
     if content_digest(record.document) != record.document["digest"]:
         raise DataError("wrong-digest", "its digest does not match its content", where=where, hint="it was changed")
+    verify_file(record, PROOFS, record.document.get("proofs"))
+    verify_predictions(record)
+
+
+def verify_predictions(record: Record) -> None:
+    """Hold the predictions beside a record to the digest that it states, if it has any.
+
+    Raises:
+        DataError: they are missing, unreadable or others.
+    """
     if record.document["predictions"] is None:
         return
     try:
@@ -233,7 +264,24 @@ def verify_record(record: Record) -> None:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as problem:
         raise DataError("unreadable-file", str(problem), where=str(record.folder / PREDICTIONS)) from problem
     if found != record.document["predictions"]:
-        raise DataError("wrong-digest", "predictions do not match the record", where=where)
+        raise DataError("wrong-digest", "predictions do not match the record", where=str(record.path))
+
+
+def verify_file(record: Record, name: str, sha256: str | None) -> None:
+    """Hold a file beside a record to the sha256 that the record states; None states nothing.
+
+    Raises:
+        DataError: it is missing, or another one.
+    """
+    path = record.folder / name
+    if sha256 is None:
+        return
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as problem:
+        raise cannot_read(path, problem) from problem
+    if found != sha256:
+        raise DataError("wrong-digest", "is not the file that the record was written with", where=str(path))
 
 
 def arrays_digest(arrays: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from unlearnbench.cascade import cut
 from unlearnbench.graph_requests import resolve_elements
 from unlearnbench.identity import digest
 from unlearnbench.levels import LEVELS
+from unlearnbench.listed import ids_in
 from unlearnbench.partitions import GOAL
 from unlearnbench.parts import Parts, Selection, check_parts, whole
 from unlearnbench.selectors import (
@@ -39,14 +40,15 @@ def carve_validation(splits: Splits, fraction: float, seed: int, task: Task) -> 
     if splits.validation is not None or not fraction:
         return splits
     train = splits.train
-    order = torch.randperm(len(train), generator=generator(derive_seed(seed, "validation")))
-    n = max(1, round(fraction * len(train)))
+    rows = whole(train).index
+    order = rows[torch.randperm(len(rows), generator=generator(derive_seed(seed, "validation")))]
+    n = max(1, round(fraction * len(rows)))
     held, kept = order[:n].sort().values, order[n:].sort().values
     if train.edges is None:
         return replace(splits, train=train.rows(kept), validation=train.rows(held))
     y_train, y_held = train.y.clone(), torch.full_like(train.y, MISSING)
     y_train[held], y_held[held] = MISSING, train.y[held]
-    return replace(splits, train=replace(train, y=y_train), validation=replace(train, y=y_held))
+    return replace(splits, train=train.changed(y=y_train), validation=train.changed(y=y_held))
 
 
 def resolve(
@@ -60,13 +62,17 @@ def resolve(
 
     Raises:
         UsageError: a value out of range, an unknown class, column or target.
-        DataError: ids that are not in the data, nothing selected, nothing left to retain.
+        DataError: ids or edges that are not in the data, nothing selected, nothing left to retain.
     """
     level = LEVELS[description["kind"]]
+    if previous is not None and level != LEVELS[previous.request.kind] and splits.train.edges is not None:
+        kinds = f"{previous.request.kind} and then {description['kind']}"
+        raise UsageError("bad-request", f"{kinds}: only nodes, edges and features can follow each other on a graph",
+                         where="$.request.kind", hint="make it another run")  # fmt: skip
     if level == "annotations":
         return _annotations(description, splits, task, previous)
     if level == "elements":
-        return resolve_elements(description, splits, previous)
+        return resolve_elements(description, splits, previous, base)
     return _items(description, splits, previous, base)
 
 
@@ -123,7 +129,7 @@ def _choose(description: Mapping[str, Any], train: Data, rows: Tensor, base: Pat
         parts = cut(description["partition"], train, rows)
         return _Chosen(parts[GOAL], cascade=tuple((name, len(part)) for name, part in parts.items()))
     if "file" in description or "ids" in description:
-        wanted = _ids_from_file(description["file"], base) if "file" in description else list(description["ids"])
+        wanted = ids_in(description["file"], base) if "file" in description else list(description["ids"])
         return _Chosen(with_ids(wanted, train, rows))
     n = amount(description, len(train))
     if n > len(rows):
@@ -137,20 +143,6 @@ def _same_kind(description: Mapping[str, Any], test: Data, classes: tuple[int, .
     if description["kind"] == "class":
         return in_classes(classes, test, everything)
     return in_group(description["column"], description["values"], test, everything)
-
-
-def _ids_from_file(name: str, base: Path | None) -> list[int]:
-    path = (base or Path()) / name
-    try:
-        lines = path.read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as problem:
-        cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        raise DataError("missing-file", f"cannot read {name}: {cause}", where="$.request.file",
-                        hint="check the path")  from problem  # fmt: skip
-    try:
-        return [int(line) for line in lines]
-    except ValueError as problem:
-        raise DataError("bad-ids", f"{problem}", where=name, hint="one whole number in a line") from problem
 
 
 def _seed_holder(description: Mapping[str, Any]) -> Mapping[str, Any]:

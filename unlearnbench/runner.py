@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,17 +24,21 @@ from unlearnbench.plan import check, passing
 from unlearnbench.price import Price, ensembles_of, made_measure, price
 from unlearnbench.record import (
     PREDICTIONS,
+    PROOFS,
     SCHEMA,
+    SEALED_BY,
     Record,
     arrays_digest,
     content_digest,
     controls,
     pack_arrays,
     reading_json,
+    seal,
     write_record,
 )
 from unlearnbench.registry import Registry, registry
 from unlearnbench.scenes import Scene
+from unlearnbench.served import check_certificate, cost_json, pack_proofs, stream_json
 from unlearnbench.spec import Choice, RunSpec
 from unlearnbench.stages import Stages
 from unlearnbench.store import Entry, Store
@@ -124,7 +128,7 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
     files: dict[str, bytes] = {}
     try:
         for step in range(len(spec.requests)):
-            stages.unlearned(spec, step)
+            check_certificate(stages.unlearned(spec, step).certificate, spec.unlearner.name)
         document["models"] = _models(spec, stages)
         arrays = _predictions(spec, stages)
         readings, document["measures"], problem = _readings(spec, stages)
@@ -132,9 +136,15 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
         document["controls"] = controls(readings)
         document["predictions"] = arrays_digest(arrays)
         last = len(spec.requests) - 1
-        document["costs"] = {k: _cost_json(c) for k, c in run_costs(stages, spec, last).items()}
-        document["stages"] = [_cost_json(c) for c in stages.unlearned(spec, last).stages]
+        document["costs"] = {k: cost_json(c) for k, c in run_costs(stages, spec, last).items()}
+        document["stages"] = [cost_json(c) for c in stages.unlearned(spec, last).stages]
         document["certificate"] = stages.unlearned(spec, last).certificate
+        if last:
+            document["stream"] = stream_json(spec, stages)
+        proofs = pack_proofs(spec, stages)
+        if proofs:
+            document["proofs"] = hashlib.sha256(proofs).hexdigest()
+            files[PROOFS] = proofs
         document["warnings"] = [w for step in range(last + 1) for w in stages.unlearned(spec, step).warnings]
         files[PREDICTIONS] = pack_arrays(arrays)
         document["status"] = "complete" if problem is None else "failed"
@@ -152,6 +162,8 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
     document["events"] = [*document["events"], *stages.events]
     document["files"] = sorted(files)
     document["digest"] = content_digest(document)
+    if PROOFS in files:
+        document[SEALED_BY] = seal(document)
     return write_record(out / spec.run_id(), document, files), problem
 
 
@@ -206,6 +218,8 @@ def _request_json(part: Parts) -> dict[str, Any]:
         "holdout": len(part.measured["holdout"]),
         "holdout_digest": part.measured["holdout"].view("holdout").digest(),
     }
+    if part.forget.elements is not None:
+        found["elements"] = part.forget.elements.shape[1]
     if part.cascade:
         found["partition"] = [{"name": name, "rows": rows} for name, rows in part.cascade]
     return found
@@ -226,8 +240,6 @@ def origins_of(spec: RunSpec, components: Registry) -> list[dict[str, str]]:
 
 
 def _models(spec: RunSpec, stages: Stages) -> dict[str, list[dict[str, Any]]]:
-    steps = range(len(spec.requests))
-
     def described(entry: Entry) -> dict[str, Any]:
         return {
             "key": entry.key,
@@ -239,8 +251,8 @@ def _models(spec: RunSpec, stages: Stages) -> dict[str, list[dict[str, Any]]]:
 
     return {
         "original": [described(stages.original(spec))],
-        "gold": [described(stages.gold(spec, step)) for step in steps],
-        "unlearned": [described(stages.unlearned(spec, step)) for step in steps],
+        "gold": [described(stages.gold(spec, step)) for step in spec.measured_steps],
+        "unlearned": [described(stages.unlearned(spec, step)) for step in range(len(spec.requests))],
     }
 
 
@@ -293,7 +305,7 @@ def readings_of(choice: Choice, spec: RunSpec, stages: Stages) -> list[Reading]:
     measure_spec = measure_spec_of(stages.registry, choice)
     instance = made_measure(stages.registry, choice)
     readings: list[Reading] = []
-    for step in range(len(spec.requests)):
+    for step in spec.measured_steps:
         at = {"request": str(step)} if len(spec.requests) > 1 else {}
         for subject in SUBJECTS:
             evidence = RunEvidence(stages, spec, step, subject, choice.name, measure_spec.reads)
@@ -335,13 +347,3 @@ def _wrong_reading(reading: object) -> str:
 
 def _placed(reading: Reading, subject: Subject, at: Mapping[str, str]) -> Reading:
     return replace(reading, at={**reading.at, **at}, subject=subject)
-
-
-def _cost_json(cost: Any) -> dict[str, Any]:
-    assert math.isfinite(cost.wall_s)
-    return {
-        "wall_s": cost.wall_s,
-        "cpu_s": cost.cpu_s,
-        "peak_memory_mb": cost.peak_memory_mb,
-        "rows_read": dict(cost.rows_read),
-    }

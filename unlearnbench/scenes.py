@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlearnbench.api.errors import DataError, IncompatibleError, PluginError
-from unlearnbench.api.runtime import TASKS, DataJob, Fetches, Ref, Splits, Task
+from unlearnbench.api.runtime import TASKS, DataJob, Fetches, Ref, Splits, Task, fabric_for
 from unlearnbench.guard import guarded
 from unlearnbench.identity import file_digest
 from unlearnbench.parameters import resolve_parameters
@@ -121,6 +121,13 @@ class Scene:
     validation: Selection
     parts: tuple[Parts, ...]
 
+    def validation_beside(self, rows: Selection) -> Selection:
+        """The validation rows on the graph that these training rows are on."""
+        for part in self.parts:
+            if part.retain is rows:
+                return part.measured.get("validation", self.validation)
+        return self.validation
+
     @cached_property
     def shared(self) -> tuple[Tensor, ...]:
         """Tensors that all phases share and none may write."""
@@ -170,3 +177,19 @@ def make_scene(
             for p in parts
         ),
     )
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name: cpu, cuda, mps, or auto for the best there is.
+
+    Raises:
+        IncompatibleError: the machine does not have it.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    try:
+        return fabric_for(name).device
+    except Exception as problem:
+        raise IncompatibleError(
+            "no-device", f"{name} is not available here", where="--device", hint="use --device cpu"
+        ) from problem

@@ -36,7 +36,7 @@ def carry_out(
     on_left_out: Callable[[Mapping[str, str]], None] | None = None,
     on_price: Callable[[Price], None] | None = None,
 ) -> Outcome:
-    """Run specs, draw a plot beside each record and log finished records to MLflow, also when the rest is interrupted.
+    """Run specs, draw plots beside each record and log finished records to MLflow, also when the rest is interrupted.
 
     Plots and logs that fail are among the outcome's problems; they never cost a record.
 
@@ -44,6 +44,7 @@ def carry_out(
         UnlearnBenchError: see ``runner.execute``.
     """
     from unlearnbench.tracking.plots import run_plot
+    from unlearnbench.tracking.stream_plot import STREAM_PLOT, stream_plot
 
     if budget_s is not None and not 0 < budget_s < math.inf:
         raise UsageError(
@@ -58,6 +59,7 @@ def carry_out(
             on_event(event)
         try:
             run_plot(record, record.folder / PLOT)
+            stream_plot(record, record.folder / STREAM_PLOT)
         except UnlearnBenchError as problem:
             problems.append(problem)
 
@@ -103,7 +105,8 @@ def run(
     dataset: Named | None = None,
     model: Named | None = None,
     forget: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    requests: Sequence[Mapping[str, Any]] | None = None,
+    requests: str | Sequence[Mapping[str, Any]] | None = None,
+    measure_every: int | None = None,
     measures: Sequence[Named] | None = None,
     profile: str | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -123,7 +126,8 @@ def run(
 ) -> list[Record]:
     """Run unlearners and return their records; the same as ``unlearnbench run``.
 
-    ``forget`` is a fan-out (one run per request), ``requests`` a stream served in one run. ``seed`` is one seed, a
+    ``forget`` is a fan-out (one run per request), ``requests`` a stream served in one run: a list, a file, or text such
+    as ``100x1``; readings are taken after every ``measure_every``-th of it and after the last. ``seed`` is one seed, a
     list of them, or ``{"train": [...], "unlearn": [...], "measure": [...]}``. ``parameters`` are assignments such
     as ``{"salun.epochs": 5}``; ``paper_parameters`` leaves out those that the scenario sets. ``experiment`` is a
     file or a mapping with the same choices; what is passed besides wins. Records of broken plugins have status
@@ -139,6 +143,7 @@ def run(
         "model": model,
         "forget": [forget] if isinstance(forget, Mapping) else forget,
         "requests": requests,
+        "measure_every": measure_every,
         "measures": measures,
         "profile": profile,
         "recipe": recipe,

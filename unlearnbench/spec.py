@@ -89,11 +89,13 @@ class RunSpec:
     checkpoint: Mapping[str, str] | None = None
     device: str = "cpu"
     threads: int = 1
+    measure_every: int = 1
+    """Readings are taken after every so many requests of a stream, and after the last."""
     member: Member | None = None
     scenario: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as JSON. What a run does not use (preprocessing, an ensemble) leaves no trace in it."""
+        """The spec as JSON. What a run does not use (preprocessing, an ensemble, a stream) leaves no trace in it."""
         chain = [step.to_json() for step in self.preprocessing]
         return {
             "$schema": SCHEMA,
@@ -111,6 +113,7 @@ class RunSpec:
             "seeds": vars(self.seeds).copy(),
             "device": self.device,
             "threads": self.threads,
+            **({"measure_every": self.measure_every} if self.measure_every > 1 else {}),
             **({"member": vars(self.member).copy()} if self.member else {}),
         }
 
@@ -132,6 +135,7 @@ class RunSpec:
             checkpoint=document["checkpoint"],
             device=document["device"],
             threads=document["threads"],
+            measure_every=document.get("measure_every", 1),
             member=Member(**document["member"]) if "member" in document else None,
             scenario=document["scenario"],
         )
@@ -143,6 +147,12 @@ class RunSpec:
         if self.checkpoint:
             document["checkpoint"] = self.checkpoint["sha256"]
         return digest(document)
+
+    @property
+    def measured_steps(self) -> tuple[int, ...]:
+        """The requests after which readings are taken; gold models are trained for these alone."""
+        last = len(self.requests) - 1
+        return tuple(step for step in range(last + 1) if (step + 1) % self.measure_every == 0 or step == last)
 
     @cached_property
     def scene_key(self) -> str:

@@ -12,18 +12,19 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from unlearnbench.api.errors import IncompatibleError, PluginError
-from unlearnbench.api.runtime import PhaseCost, Result, Splits, State, fabric_for, finish, ref_of
+from unlearnbench.api.errors import PluginError
+from unlearnbench.api.runtime import PhaseCost, Result, Splits, State
 from unlearnbench.checkpoints import load_checkpoint
+from unlearnbench.entries import entry_from, is_small, to_remember, to_store
 from unlearnbench.guard import guarded
-from unlearnbench.identity import digest, tensors_digest
+from unlearnbench.identity import digest
 from unlearnbench.networks import build_network
 from unlearnbench.parameters import parameters_json
 from unlearnbench.parts import Selection
 from unlearnbench.phases import Made, Phases, restore, unpack
 from unlearnbench.predictions import Predictions
 from unlearnbench.registry import Registry
-from unlearnbench.scenes import Scene, load_dataset, make_scene, prepare
+from unlearnbench.scenes import Scene, device_of, load_dataset, make_scene, prepare
 from unlearnbench.shadows import Pool, pool_of, pooled
 from unlearnbench.spec import RunSpec
 from unlearnbench.stacked import STACK, stackable
@@ -55,6 +56,8 @@ class Stages:
     predictions: Predictions = field(default_factory=Predictions)
     observed: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What measures saw of phases that were carried out again, by measure and phase."""
+    _live: tuple[str, tuple[State, ...]] | None = None
+    """The large states that the last request of a stream left, and the key of its entry."""
     _places: dict[tuple[str, str, int], str] = field(default_factory=dict)
 
     def check(self, spec: RunSpec) -> None:
@@ -143,14 +146,69 @@ class Stages:
         }
 
         def make() -> Made:
-            before = self._unlearned_before(spec, step)
-            return self.phases.unlearn(spec, scene, stages, partial(self.fresh_state, spec, step), before, step)
+            made = self._served(spec, step, self._handed_over(spec, step))
+            self._live = None if is_small(made.state) else (digest(inputs), made.states)
+            return made
 
-        return self._made("unlearn", inputs, make)
+        return self._made("unlearn", inputs, make, step, len(spec.requests))
+
+    def _served(self, spec: RunSpec, step: int, states: tuple[State, ...]) -> Made:
+        """Serve one request; ``states`` are those that the one before left, which are given away."""
+        stages = stages_of(self.registry, spec.unlearner)
+        state_of: Callable[[Stage], State] = partial(self.fresh_state, spec, step)
+        if states:
+            state_of = lambda stage: states[stage.position]  # noqa: E731
+        before = self._unlearned_before(spec, step)
+        return self.phases.unlearn(spec, self.scene(spec), stages, state_of, before, step)
+
+    # -- states -------------------------------------------------------------------------------------------------------
 
     def fresh_state(self, spec: RunSpec, step: int, stage: Stage) -> State:
         """A private copy of the state that a stage finds when it serves request ``step``."""
-        return _state_for(self._unlearned_before(spec, step), self._prepared(spec, stage), stage, step)
+        if step:
+            entry, phase, position = self.unlearned(spec, step - 1), "unlearn", stage.position
+        else:
+            prepared = self._prepared(spec, stage)
+            if prepared is None:
+                return unpack(self.original(spec).state, 0) if "train" in stage.phases else State()
+            entry, phase, position = prepared, "prepare", 0
+        if entry.state is not None:
+            return unpack(entry.state, position)
+        packed = self._stored_state(phase, entry)
+        if packed is None and step:
+            packed = self._worked_out_again(spec, step - 1).state
+        if packed is None:  # somebody emptied the store meanwhile
+            packed = self.phases.prepare(spec, self.scene(spec), stage, self.original(spec)).state
+        return unpack(packed, position, shared=True)
+
+    def _handed_over(self, spec: RunSpec, step: int) -> tuple[State, ...]:
+        """The large states that the request before left, to be given away; none where they are small, or at first."""
+        if not step:
+            return ()
+        before = self.unlearned(spec, step - 1)
+        if before.state is not None:
+            return ()
+        live, self._live = self._live, None
+        if live is not None and live[0] == before.key:
+            return live[1]
+        stored = self._stored_state("unlearn", before)
+        if stored is None:
+            return self._worked_out_again(spec, step - 1).states
+        return tuple(unpack(stored, s.position, shared=True) for s in stages_of(self.registry, spec.unlearner))
+
+    def _worked_out_again(self, spec: RunSpec, step: int) -> Made:
+        """Request ``step``, whose states were not stored: the requests since the last stored are served again."""
+        first = step
+        while first and self._stored_state("unlearn", self.unlearned(spec, first - 1)) is None:
+            first -= 1
+        made = self._served(spec, first, ())
+        for k in range(first + 1, step + 1):
+            made = self._served(spec, k, made.states)
+        return made
+
+    def _stored_state(self, phase: str, entry: Entry) -> State | None:
+        stored = self.store.get(phase, entry.key)
+        return None if stored is None else stored.state
 
     def _unlearned_before(self, spec: RunSpec, step: int) -> Entry:
         return self.unlearned(spec, step - 1) if step else self.original(spec)
@@ -268,7 +326,7 @@ class Stages:
             made = dict(zip(stack, self.phases.train_stack(members, self.scene(members[0]), rows, what), strict=True))
             for i, found in made.items():
                 if i != index:
-                    self._keep("train", _entry(digest(inputs[i]), inputs[i], found))
+                    self._keep("train", entry_from(digest(inputs[i]), inputs[i], found))
             return made[index]
 
         return self._made("train", inputs[index], make)
@@ -310,7 +368,9 @@ class Stages:
             self._places[place] = entry.key
         return entry
 
-    def _made(self, phase: str, inputs: Mapping[str, Any], make: Callable[[], Made]) -> Entry:
+    def _made(
+        self, phase: str, inputs: Mapping[str, Any], make: Callable[[], Made], step: int = 0, steps: int = 1
+    ) -> Entry:
         key = digest(inputs)
         entry = self._entries.get(key)
         if entry is None:
@@ -321,58 +381,13 @@ class Stages:
                 self.store.drop(phase, key)
                 entry = None
             if entry is None:
-                entry = _entry(key, inputs, make())
-                self._keep(phase, entry)
+                entry = entry_from(key, inputs, make())
+                self._keep(phase, to_store(entry, step, steps))
+            if phase != "train":  # what training leaves is read from memory
+                entry = to_remember(entry)
             self._entries[key] = entry
         return entry
 
     def _keep(self, phase: str, entry: Entry) -> None:
         self.computed.append(phase)
         self.store.put(phase, entry)
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a name: cpu, cuda, mps, or auto for the best there is.
-
-    Raises:
-        IncompatibleError: the machine does not have it.
-    """
-    if name == "cpu":
-        return torch.device("cpu")
-    try:
-        return fabric_for(name).device
-    except Exception as problem:
-        raise IncompatibleError(
-            "no-device", f"{name} is not available here", where="--device", hint="use --device cpu"
-        ) from problem
-
-
-def _state_for(before: Entry, prepared: Entry | None, stage: Stage, step: int) -> State:
-    """A stage's state: what it left after the request before, else what it prepared, else what it left in training."""
-    if step:
-        return unpack(before.state, stage.position)
-    if prepared is not None:
-        return unpack(prepared.state, 0)
-    return unpack(before.state, 0) if "train" in stage.phases else State()
-
-
-def _entry(key: str, inputs: Mapping[str, Any], made: Made) -> Entry:
-    result = made.result
-    if result is None:
-        return Entry(key=key, inputs=inputs, cost=made.cost, state=made.state)
-    model = finish(result.model)
-    weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-    return Entry(
-        key=key,
-        inputs=inputs,
-        cost=made.cost,
-        ref=ref_of(model),
-        weights=weights,
-        weights_sha256=tensors_digest(weights),
-        state=made.state,
-        mask=result.mask,
-        certificate=result.certificate,
-        artifacts=result.artifacts,
-        warnings=result.warnings,
-        stages=made.stages,
-    )

@@ -40,6 +40,7 @@ class Entry:
     state: State | None = None
     mask: Mapping[str, Tensor] | None = None
     certificate: Mapping[str, Any] | None = None
+    proof: Mapping[str, Tensor] = field(default_factory=dict)
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     stages: tuple[PhaseCost, ...] = ()
@@ -149,6 +150,8 @@ def _write(folder: Path, entry: Entry) -> None:
         files["state"] = entry.state.tensors
     if entry.mask is not None:
         files["mask"] = entry.mask
+    if entry.proof:
+        files["proof"] = entry.proof
     digests = {}
     for name, tensors in files.items():
         file = folder / f"{name}.safetensors"
@@ -197,6 +200,7 @@ def _read(folder: Path, key: str) -> Entry:
         state=State(tensors=tensors("state"), meta=document["state_meta"]) if "state" in has else None,
         mask=tensors("mask") if "mask" in has else None,
         certificate=document["certificate"],
+        proof=tensors("proof") if "proof" in has else {},
         artifacts=document["artifacts"],
         warnings=tuple(document["warnings"]),
         weights_sha256=document["weights_sha256"],

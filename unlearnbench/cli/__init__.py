@@ -32,6 +32,7 @@ _COMMANDS = {
     "plugins": "unlearnbench.cli.browse",
     "schema": "unlearnbench.cli.browse",
     "validate": "unlearnbench.cli.check",
+    "verify-certificate": "unlearnbench.cli.certificates",
     "doctor": "unlearnbench.cli.check",
     "check": "unlearnbench.cli.kit",
     "new": "unlearnbench.cli.new",

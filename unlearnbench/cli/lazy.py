@@ -10,7 +10,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """Commands by name and module; the module of ``name`` has ``name_command``."""
+    """Commands by name and module; the module of ``a-name`` has ``a_name_command``."""
 
     def __init__(self, *args: Any, commands_in: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -23,7 +23,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self.commands_in:
             return None
         module = importlib.import_module(self.commands_in[cmd_name])
-        found: click.Command = getattr(module, f"{cmd_name}_command")
+        found: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

@@ -44,7 +44,19 @@ MAX_SEEDS = 10_000
     "--forget",
     multiple=True,
     metavar="REQUEST",
-    help="random=0.1, class=3, group=person:7, ids=1,2, file=F or JSON. Repeatable.",
+    help="random=0.1, class=3, group=person:7, ids=1,2, file=F; on graphs edges=0.01, nodes=50, features=20, "
+    "edges=100:highest by degree; or JSON. Repeatable.",
+)
+@click.option(
+    "--requests",
+    metavar="COUNTxSIZE|FILE",
+    help="A stream served in one run: 100x1 is 100 requests of 1 row or element each, like --forget or the scenario's.",
+)
+@click.option(
+    "--measure-every",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take readings, and train gold, after every N-th request of a stream and after the last. [default: 1]",
 )
 @click.option(
     "--measure",
@@ -126,6 +138,8 @@ def run_command(
     dataset: str | None,
     model: str | None,
     forget: tuple[str, ...],
+    requests: str | None,
+    measure_every: int | None,
     measures: tuple[str, ...],
     profile: str | None,
     seed: tuple[str, ...],
@@ -167,6 +181,7 @@ def run_command(
         "unlearners": unlearners, "scenario": scenario, "dataset": dataset, "model": model, "measures": measures,
         "profile": profile, "validation": validation, "preprocessing": preprocessing,
         "device": device, "threads": threads, "paper_parameters": paper_parameters or None,
+        "requests": requests, "measure_every": measure_every,
         "seeds": _seeds(seed, seeds), "forget": _forget(forget), "checkpoint": str(checkpoint) if checkpoint else None,
     }  # fmt: skip
     made = {name: None if choice == () else choice for name, choice in choices.items()}
@@ -232,10 +247,12 @@ _FLAGS = {"seeds": "--seed", "measures": "--measure", "preprocessing": "--prepro
 
 
 def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:
+    from unlearnbench.cli.stream_table import print_streams
     from unlearnbench.cli.table import print_table
     from unlearnbench.tracking.mlflow_sink import tracking_uri
 
     print_table(outcome.records)
+    print_streams(outcome.records)
     made = len(outcome.computed)
     stored = "everything came from the store" if not made else f"{made} stored for next time"
     click.echo(f"{len(outcome.records)} run{'s' if len(outcome.records) != 1 else ''}; models: {stored}")

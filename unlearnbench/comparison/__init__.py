@@ -5,7 +5,7 @@ seeds, then over unlearning seeds; what is left is one value per unlearner and t
 on the seeds that they share. A reading without a value is counted and said, never averaged as if it were a number.
 """
 
-from unlearnbench.comparison.compare import compare, reading_keys
+from unlearnbench.comparison.compare import compare, grouped, reading_keys
 from unlearnbench.comparison.document import (
     Comparison,
     Contender,
@@ -30,5 +30,6 @@ __all__ = [
     "ReadingComparison",
     "Row",
     "compare",
+    "grouped",
     "reading_keys",
 ]

@@ -91,6 +91,8 @@ def title(records: Sequence[Record]) -> str:
     document = records[0].document
     request = document["requests"][-1]
     what = f"{request['kind']}: forget {request['forget']:,} of {request['forget'] + request['retain']:,} rows"
+    if "elements" in request:
+        what = f"{request['kind']}: forget {request['elements']:,}"
     if len(document["requests"]) > 1:
         what = f"{len(document['requests'])} requests, the last {what}"
     seeds = len({(record.document["spec"]["seeds"]["train"]) for record in records})

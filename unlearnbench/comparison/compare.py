@@ -49,11 +49,16 @@ def compare(
     Raises:
         UsageError: no record has a reading of that name.
     """
-    found = sorted(records, key=lambda record: (str(record.document["id"]), str(record.path)))
+    found = list(records)
     if keys:
         _refuse_unknown(keys, found)
-    groups = scenes(found)
+    groups = grouped(found)
     return [_compare_scene(group, other_parts(group, groups), keys, confidence, test) for group in groups]
+
+
+def grouped(records: Iterable[Record]) -> list[list[Record]]:
+    """The records of each comparison of ``compare``, in the same order."""
+    return scenes(sorted(records, key=lambda record: (str(record.document["id"]), str(record.path))))
 
 
 def reading_keys(records: Iterable[Record]) -> tuple[str, ...]:

@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearnbench.api.errors import DataError
-from unlearnbench.comparison import compare, reading_keys
+from unlearnbench.comparison import compare, grouped, reading_keys
 from unlearnbench.record import Record
+from unlearnbench.report.over_stream import stream_figures
 from unlearnbench.report.page import render
 
 _DETAIL = re.compile(r"\.(class|target|epoch|request)=")
-"""Places of readings that are too many for a page, and no curve."""
+"""Places of readings that are too many for a page; those after earlier requests of a stream are in its figures."""
 
 
 def make_report(records: Sequence[Record]) -> str:
     """The page about all records, the same text for the same records."""
     keys = [key for key in reading_keys(records) if not _DETAIL.search(key)]
-    return render(compare(records, keys))
+    return render(compare(records, keys), [stream_figures(group) for group in grouped(records)])
 
 
 def write_report(page: str, path: Path) -> None:

@@ -13,6 +13,7 @@ from unlearnbench.plugins import printable
 from unlearnbench.report.curves import draw_relearn, draw_roc, relearn_curves, roc_curves
 from unlearnbench.report.drawing import Drawing, interval, looks, name_of, number, place_of, verdict
 from unlearnbench.report.gaps import MOST, draw_gaps, gap_readings
+from unlearnbench.report.over_stream import OverStream, draw_stream
 from unlearnbench.report.pareto import contests, draw_pareto, entries
 from unlearnbench.report.templates import environment
 
@@ -89,13 +90,14 @@ class Group:
     parts: tuple[Part, ...]
 
 
-def render(comparisons: Sequence[Comparison]) -> str:
-    """The page as HTML that needs nothing but itself."""
-    groups = [_group(comparison, f"s{place}") for place, comparison in enumerate(comparisons, start=1)]
+def render(comparisons: Sequence[Comparison], streams: Sequence[Sequence[OverStream]]) -> str:
+    """The page as HTML that needs nothing but itself; ``streams`` are the figures of each comparison's stream."""
+    both = zip(comparisons, streams, strict=True)
+    groups = [_group(comparison, stream, f"s{place}") for place, (comparison, stream) in enumerate(both, start=1)]
     return environment().get_template("page.html").render(groups=groups, version=__version__)
 
 
-def _group(comparison: Comparison, name: str) -> Group:
+def _group(comparison: Comparison, stream: Sequence[OverStream], name: str) -> Group:
     subjects = tuple(dict.fromkeys(row.label for reading in comparison.readings for row in reading.rows))
     lines = [(reading, _line(reading, subjects)) for reading in comparison.readings]
     findings = [(name_of(r), printable(r.conclusion)) for r in comparison.readings if r.conclusion and not place_of(r)]
@@ -112,7 +114,7 @@ def _group(comparison: Comparison, name: str) -> Group:
         lines=tuple(line for reading, line in lines if not place_of(reading)),
         places=tuple(line for reading, line in lines if place_of(reading)),
         findings=tuple(findings),
-        parts=_parts(comparison, name),
+        parts=(*_over_the_stream(comparison, stream, name), *_parts(comparison, name)),
     )
 
 
@@ -150,6 +152,14 @@ def _cell(row: Row, reading: ReadingComparison) -> Cell:
     said = verdict(row, reading)
     tone = "leak" if said.startswith("leaks") else "mixed" if "leaks" in said else "fine"
     return Cell(printable(value), interval(row.value), gap, said, tone)
+
+
+def _over_the_stream(comparison: Comparison, stream: Sequence[OverStream], name: str) -> tuple[Part, ...]:
+    """One part of the page where there is a stream, none elsewhere."""
+    look = looks(comparison)
+    figures = tuple(_figure(draw_stream(each, look, f"{name}-stream{i}")) for i, each in enumerate(stream))
+    more = "All other figures and tables are about the models after the last request."
+    return (Part("Over the stream", figures, more, ""),) if figures else ()
 
 
 def _parts(comparison: Comparison, name: str) -> tuple[Part, ...]:

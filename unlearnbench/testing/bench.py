@@ -107,13 +107,17 @@ class Bench:
 
     component: Component
     registry: Registry
-    folder: Path
+    find_folder: Callable[[], Path]
     _served: dict[str, Served] = field(default_factory=dict)
     _overran: bool = False
 
     @property
     def spec(self) -> Any:
         return self.component.spec
+
+    @property
+    def folder(self) -> Path:
+        return self.find_folder()
 
     def combinations(self) -> list[tuple[str, str]]:
         """Every declared task with every declared request that its data allow."""

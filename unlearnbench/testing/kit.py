@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,7 @@ class Bound:
 
     bench: Bench = field(repr=False)
     check: Check
+    is_last: bool = False
 
     @property
     def id(self) -> str:
@@ -79,6 +81,8 @@ class Bound:
 
     def __call__(self) -> None:
         outcome = self.outcome()
+        if self.is_last:  # a worker that is killed at the end of its tests leaves nothing behind
+            shutil.rmtree(self.bench.folder, ignore_errors=True)
         if outcome.status == "failed":
             raise Broken(f"{outcome.sentence} {outcome.message}")
         if outcome.status in ("expected", "not-applicable"):
@@ -123,13 +127,17 @@ def checks_of_plugin(plugin: Plugin, installed: Iterable[Plugin]) -> Iterator[Bo
         stray = set(_expected(component)) - {name_of(check) for check in checks}
         if stray:
             raise unknown("check", min(stray), map(name_of, checks), where=f"{plugin.module}.{EXPECTED}")
-        bench = Bench(component, registry, Path(_folder(plugin.distribution, kind, spec.name).name))
-        yield from (Bound(bench, check) for check in checks)
+        bench = Bench(component, registry, functools.partial(_folder, plugin.distribution, kind, spec.name))
+        yield from (Bound(bench, check, check is checks[-1]) for check in checks)
+
+
+def _folder(*names: str) -> Path:
+    """A place for the store of one component, made when it is first asked for and removed when the process ends."""
+    return Path(_temporary(*names).name)
 
 
 @functools.cache
-def _folder(*names: str) -> tempfile.TemporaryDirectory[str]:
-    """A store for one component, removed when the process ends."""
+def _temporary(*names: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="unlearnbench-kit-", ignore_cleanup_errors=True)
 
 

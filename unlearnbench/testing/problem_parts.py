@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench.api import NoParams
-from unlearnbench.api.runtime import MISSING, BuildJob, Component, Data, DataJob, Graphs, Splits
+from unlearnbench.api.runtime import MISSING, BuildJob, Component, Data, DataJob, Graphs, Splits, propagated
 
 OUTPUTS = ("a", "b", "c")
 TRAIN, TEST, VALIDATION = 60, 30, 18
@@ -202,6 +202,25 @@ class Sgc(Component[NoParams]):
 
     def build(self, job: BuildJob) -> nn.Module:
         return Propagated(job.inputs[0], job.outputs)
+
+
+class Line(nn.Module):
+    """Features propagated twice, then a line without an offset: what methods for decoupled networks serve."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.level_weights = (0.0, 0.0, 1.0)
+        self.head = nn.Linear(features, outputs, bias=False)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        return propagated(self.head(x.to(self.head.weight.dtype)), edges, self.level_weights)
+
+
+class Decoupled(Component[NoParams]):
+    """Simple graph convolution with two steps, all of them before the line."""
+
+    def build(self, job: BuildJob) -> nn.Module:
+        return Line(job.inputs[0], job.outputs)
 
 
 class Bag(nn.Module):

@@ -35,6 +35,12 @@ SPECS: tuple[Spec, ...] = (
     ModelSpec(
         name="kit-sgc", summary="Propagation, then a line.", target=f"{_HERE}:Sgc", tasks=("node-classification",)
     ),
+    ModelSpec(
+        name="kit-decoupled",
+        summary="Two propagations, then a line without an offset.",
+        target=f"{_HERE}:Decoupled",
+        tasks=("node-classification",),
+    ),
     ModelSpec(name="kit-bag", summary="Mean embedding.", target=f"{_HERE}:BagOfTokens", inputs=("tokens",)),
     ModelSpec(name="kit-graphnet", summary="One propagation.", target=f"{_HERE}:GraphNet", inputs=("graphs",)),
 )
@@ -54,7 +60,7 @@ PROBLEMS: dict[str, tuple[Problem, ...]] = {
     "classification": (Problem("kit-images", "kit-convnet"), Problem("kit-rows", "kit-mlp")),
     "multi-label": (Problem("kit-labels", "kit-convnet"), Problem("kit-labels", "kit-mlp")),
     "segmentation": (Problem("kit-pixels", "kit-segnet"),),
-    "node-classification": (Problem("kit-graph", "kit-sgc"),),
+    "node-classification": (Problem("kit-graph", "kit-sgc"), Problem("kit-graph", "kit-decoupled")),
 }
 KINDS: dict[str, Problem] = {
     "numbers": Problem("kit-rows", "kit-mlp"),

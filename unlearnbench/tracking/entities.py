@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +20,69 @@ if TYPE_CHECKING:
 MAX_PARAM = 6000
 MAX_TAG = 5000
 MAX_NAME = 250
+MAX_DIGITS = 10
+"""Of a step."""
 PLOTS = (".svg", ".png")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
 
 
+@dataclass(frozen=True)
+class Point:
+    """A number under its flat name; of a stream, after which request."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
 def run_metrics(record: Record) -> dict[str, float]:
-    """The numbers of a record by flat name.
+    """The numbers of a record by flat name, of a stream those after its last request."""
+    return {point.name: point.value for point in run_points(record)}
+
+
+def run_points(record: Record) -> list[Point]:
+    """The numbers of a record, by step.
 
     ``<subject>/<measure>.<key>`` for readings, ``gap/<measure>.<key>`` for the unlearned model's signed distance to
-    gold, ``cost/<phase>/<what>`` for costs. Values that do not exist are left out, never replaced.
+    gold, ``cost/<phase>/<what>`` for costs. Values that do not exist are left out, never replaced. A stream's readings
+    have one name for all requests, and each request is a step; ``stream/unlearn/<what>`` and
+    ``stream/train-gold/<what>`` are the costs of each.
     """
-    found: dict[str, float] = {}
+    found: dict[tuple[str, int], Point] = {}  # MLflow takes a number once for each name and step
     names = _Names()
+
+    def take(numbers: Mapping[str, Any], *place: str, step: int = 0) -> None:
+        points = [Point(names(*place, key), float(n), step) for key, n in numbers.items() if _finite(n)]
+        found.update({(point.name, point.step): point for point in points})
+
+    streamed = "stream" in record.document
     for reading in record.readings:
-        key = f"{reading['measure']}.{reading['key']}"
-        numbers = {reading["subject"]: reading["value"]}
+        step, key = _step(reading) if streamed else (0, reading["key"])
+        name = f"{reading['measure']}.{key}"
+        take({name: reading["value"]}, reading["subject"], step=step)
         if reading["subject"] == "unlearned":
-            numbers["gap"] = reading["gap"]
-        found.update({names(group, key): float(value) for group, value in numbers.items() if _finite(value)})
+            take({name: reading["gap"]}, "gap", step=step)
     for phase, cost in record.document["costs"].items():
-        numbers = {what: cost[what] for what in ("wall_s", "cpu_s", "peak_memory_mb")}
-        numbers.update({f"rows_read.{view}": rows for view, rows in cost["rows_read"].items()})
-        found.update({names("cost", phase, what): float(value) for what, value in numbers.items() if _finite(value)})
-    return found
+        take(_costs(cost), "cost", phase)
+    for served in record.document.get("stream", ()):
+        take(_costs(served["cost"]), "stream", "unlearn", step=served["request"])
+        if served["gold"] is not None:
+            take(_costs(served["gold"]), "stream", "train-gold", step=served["request"])
+    return sorted(found.values(), key=lambda point: point.step)
+
+
+def _step(reading: Mapping[str, Any]) -> tuple[int, str]:
+    """After which request a reading was taken, and its flat name without that."""
+    step = str(reading["at"].get("request", ""))
+    if not (step.isascii() and step.isdigit() and len(step) < MAX_DIGITS):
+        return 0, reading["key"]
+    places = [f"{name}={value}" for name, value in reading["at"].items() if name != "request"]
+    return int(step), ".".join(part for part in (reading["name"], reading["split"], *places) if part)
+
+
+def _costs(cost: Mapping[str, Any]) -> dict[str, Any]:
+    rows = {f"rows_read.{view}": rows for view, rows in cost["rows_read"].items()}
+    return {**{what: cost[what] for what in ("wall_s", "cpu_s", "peak_memory_mb")}, **rows}
 
 
 def run_params(record: Record) -> tuple[dict[str, str], list[str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnbench.api.errors import CheckFailed
-from unlearnbench.tracking.entities import artifacts, run_metrics, run_params, run_tags
+from unlearnbench.tracking.entities import artifacts, run_params, run_points, run_tags
 from unlearnbench.tracking.labels import experiment_name, seed_label
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class MlflowSink:
         params, long = run_params(record)
         tags = run_tags(record)
         tags.update({f"ub.by_digest.{name}": "longer than MLflow keeps; see record.json" for name in long})
-        metrics = [Metric(key, value, created, 0) for key, value in run_metrics(record).items()]
+        metrics = [Metric(point.name, point.value, created, point.step) for point in run_points(record)]
         for part in _batches(metrics, MAX_METRICS):
             self._client.log_batch(run_id, metrics=part, synchronous=True)
         for params_part in _batches([Param(key, value) for key, value in params.items()], BATCH):

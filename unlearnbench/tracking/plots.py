@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,16 @@ def run_plot(record: Record, path: Path) -> Path | None:
     bars = accuracies(record.document)
     if all(reading["value"] is None for reading in bars.values()):
         return None
-    image = _svg(record.document, bars)
+    return save_svg(path, titles(record.document), lambda: figure(record.document, bars))
+
+
+def save_svg(path: Path, said: tuple[str, str], draw: Callable[[], Figure]) -> Path:
+    """Draw a figure in the house's style and write it as SVG; ``said`` is its headline and second line.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    image = _svg(said, draw)
     try:
         path.write_bytes(image)
     except OSError as problem:
@@ -68,15 +77,15 @@ def accuracies(document: Mapping[str, Any]) -> Bars:
     return found
 
 
-def _svg(document: Mapping[str, Any], bars: Bars) -> bytes:
+def _svg(said: tuple[str, str], draw: Callable[[], Figure]) -> bytes:
     import matplotlib as mpl
 
     stream = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()  # a reader's own style must not change the bytes
         mpl.rcParams.update(SETTINGS)
-        metadata = {"Date": None, "Creator": "UnlearnBench", "Title": " - ".join(titles(document))}
-        figure(document, bars).savefig(stream, format="svg", metadata=metadata)
+        metadata = {"Date": None, "Creator": "UnlearnBench", "Title": " - ".join(said)}
+        draw().savefig(stream, format="svg", metadata=metadata)
     return stream.getvalue()
 
 
@@ -97,13 +106,17 @@ def figure(document: Mapping[str, Any], bars: Bars) -> Figure:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    head, rest = titles(document)
-    axes.set_title(head, loc="left", fontsize=12, fontweight="bold", pad=24)
-    axes.annotate(rest, (0, 1), (0, 9), xycoords="axes fraction", textcoords="offset points")
+    head(axes, titles(document))
     handles, labels = axes.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     made.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, handlelength=1.6)
     return made
+
+
+def head(axes: Axes, said: tuple[str, str]) -> None:
+    """Headline and second line above the axes."""
+    axes.set_title(said[0], loc="left", fontsize=12, fontweight="bold", pad=24)
+    axes.annotate(said[1], (0, 1), (0, 9), xycoords="axes fraction", textcoords="offset points")
 
 
 def _draw_split(axes: Axes, position: int, split: str, bars: Bars) -> None:

@@ -17,7 +17,7 @@ from unlearnbench.api.runtime.evidence import (
     Summarises,
     Vary,
 )
-from unlearnbench.api.runtime.files import one_line, require_file
+from unlearnbench.api.runtime.files import download, one_line, require_file
 from unlearnbench.api.runtime.graphs import Graphs
 from unlearnbench.api.runtime.intervals import Interval, bootstrap_interval, share_interval
 from unlearnbench.api.runtime.jobs import (
@@ -26,20 +26,25 @@ from unlearnbench.api.runtime.jobs import (
     DataJob,
     Dataset,
     Fetches,
+    Finding,
     Job,
     OwnsTraining,
     PrepareJob,
     Prepares,
     Request,
     Result,
+    Served,
     State,
     TrainJob,
     Unlearner,
     UnlearnJob,
+    VerifiesCertificates,
+    VerifyJob,
 )
 from unlearnbench.api.runtime.masks import Mask, masked
 from unlearnbench.api.runtime.models import BuildJob, ModelComponent, Ref, attach_ref, ref_of
 from unlearnbench.api.runtime.per_sample import absolute_gradients, per_sample_gradients, squared_gradients
+from unlearnbench.api.runtime.propagation import Decoupled, propagated
 from unlearnbench.api.runtime.rows import Rows, order_by_id, rows_of, status_of
 from unlearnbench.api.runtime.scores import jensen_shannon, log_odds
 from unlearnbench.api.runtime.seeds import derive_seed, drawn_rows, generator, local_rng, numpy_rng, seed_from
@@ -78,9 +83,11 @@ __all__ = [
     "Data",
     "DataJob",
     "Dataset",
+    "Decoupled",
     "Ensemble",
     "Evidence",
     "Fetches",
+    "Finding",
     "Graphs",
     "Interval",
     "Job",
@@ -101,6 +108,7 @@ __all__ = [
     "Result",
     "Rows",
     "Segmentation",
+    "Served",
     "Shadows",
     "Siblings",
     "Splits",
@@ -113,12 +121,15 @@ __all__ = [
     "UnlearnJob",
     "Unlearner",
     "Vary",
+    "VerifiesCertificates",
+    "VerifyJob",
     "View",
     "absolute_gradients",
     "attach_ref",
     "augmented",
     "bootstrap_interval",
     "derive_seed",
+    "download",
     "drawn_rows",
     "fabric_for",
     "finish",
@@ -136,6 +147,7 @@ __all__ = [
     "paired",
     "per_sample_gradients",
     "predict",
+    "propagated",
     "ref_of",
     "require_file",
     "rows_of",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
@@ -34,6 +35,24 @@ class Batch(NamedTuple):
     ids: Tensor
     rows: Tensor | None = None
     edges: Tensor | None = None
+
+
+class _Column:
+    """A tensor and its digest, which all data that share the tensor work out at most once."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @cached_property
+    def digest(self) -> bytes:
+        found = hashlib.sha256()
+        _hash_into(found, self.tensor)
+        return found.digest()
+
+
+def _hash_into(found: hashlib._Hash, tensor: Tensor) -> None:
+    tensor = tensor.detach().cpu().contiguous()
+    found.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +88,23 @@ class Data:
         return len(self.x)
 
     @cached_property
+    def _columns(self) -> dict[str, _Column]:
+        tensors = {"x": self.x, "y": self.y, "ids": self.ids, **{f"column:{k}": v for k, v in self.columns.items()}}
+        if self.edges is not None:
+            tensors["edges"] = self.edges
+        if self.graphs is not None:
+            tensors |= self.graphs.tensors()
+        return {name: _Column(tensor) for name, tensor in tensors.items()}
+
+    @cached_property
     def _digest(self) -> str:
         found = hashlib.sha256()
-        parts = {"x": self.x, "y": self.y, "ids": self.ids, **{f"column:{k}": v for k, v in self.columns.items()}}
-        if self.edges is not None:
-            parts["edges"] = self.edges
-        if self.graphs is not None:
-            parts |= self.graphs.tensors()
-        for name in sorted(parts):
-            tensor = parts[name].detach().cpu().contiguous()
-            found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-            found.update(tensor.view(torch.uint8).numpy().data if tensor.numel() else b"")
+        for name, column in sorted(self._columns.items()):
+            found.update(f"{name}|{column.tensor.dtype}|{tuple(column.tensor.shape)}|".encode())
+            if self.edges is None:
+                _hash_into(found, column.tensor)
+            else:  # over digests: the graphs of a long stream of requests share most of their columns
+                found.update(column.digest)
         found.update("|".join(self.outputs).encode())
         return found.hexdigest()
 
@@ -110,6 +135,27 @@ class Data:
             ids=self.ids[index],
             columns={k: v[index] for k, v in self.columns.items()},
         )
+
+    def changed(self, *, x: Tensor | None = None, y: Tensor | None = None, edges: Tensor | None = None) -> Data:
+        """The same nodes with other features, annotations or edges.
+
+        All other columns are shared, and neither checked nor hashed again: this costs what is new.
+        """
+        new = {name: _Column(t) for name, t in (("x", x), ("y", y), ("edges", edges)) if t is not None}
+        return self._with(new)
+
+    def on_graph_of(self, other: Data) -> Data:
+        """These annotations on the features and edges of other data about the same nodes."""
+        return self._with({name: other._columns[name] for name in ("x", "edges")})
+
+    def _with(self, new: Mapping[str, _Column]) -> Data:
+        if any(name != "edges" and len(column.tensor) != len(self) for name, column in new.items()):
+            raise DataError("bad-data", f"there are {len(self)} nodes, and one row for each is needed")
+        found = copy(self)  # not built anew: its ids are as unique as they were
+        found.__dict__.pop("_digest", None)
+        found.__dict__.update({name: column.tensor for name, column in new.items()})
+        found.__dict__["_columns"] = {**self._columns, **new}
+        return found
 
     def to(self, device: torch.device) -> Data:
         """The same data on a device; itself when it is there already. Columns stay: only requests read them."""
@@ -184,7 +230,12 @@ class View:
         self._locked = locked
         self.name = name
         self.elements = elements
-        """Edges [2, m] or (node, feature) pairs [2, m] of a graph request; the rows are the nodes that they touch."""
+        """What a request on a graph is about, by positions of nodes; None elsewhere.
+
+        For unlearners, the edges [2, k] or the nodes [1, k] that this request takes away; the rows are the annotated
+        nodes among them. For measures, the hold-out and the forget set have pairs of nodes [2, k]: all edges that were
+        taken away so far, and as many pairs that were never edges.
+        """
 
     def __len__(self) -> int:
         return len(self._index)

@@ -177,6 +177,9 @@ class Evidence(Protocol):
     def certificate(self) -> Mapping[str, Any] | None: ...
 
     @property
+    def proof(self) -> Mapping[str, Tensor]: ...
+
+    @property
     def artifacts(self) -> Mapping[str, Any]: ...
 
 

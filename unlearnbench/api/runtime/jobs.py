@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -38,7 +38,12 @@ class Request:
 
 @dataclass(kw_only=True)
 class State:
-    """What one phase leaves for the next: tensors and JSON. Read back as fresh objects: yours to change."""
+    """What one phase leaves for the next: tensors and JSON. Read back as fresh objects: yours to change.
+
+    In a stream, a large state is not copied: the object that one request returned is what the next one gets. A subclass
+    may carry what it would take long to build from the tensors; they must say everything all the same, because a stream
+    that goes on from the store finds a plain ``State``.
+    """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -48,13 +53,15 @@ class State:
 class Result:
     """What training or unlearning returns. ``state`` None keeps the state as it was; a mask binds the later stages.
 
-    ``warnings`` are sentences that a reader of the record must know, such as that nothing could be selected.
+    ``proof`` are tensors that whoever verifies the certificate needs; they are kept with the record. ``warnings`` are
+    sentences that a reader of the record must know, such as that nothing could be selected.
     """
 
     model: nn.Module
     state: State | None = None
     mask: Mask | None = None
     certificate: Mapping[str, Any] | None = None
+    proof: Mapping[str, Tensor] = field(default_factory=dict)
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -117,6 +124,48 @@ class UnlearnJob(Job):
     recipe: Recipe
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A request that was served, as a verifier of certificates gets it; the views are those of the unlearner."""
+
+    request: Request
+    forget: View
+    retain: View
+    model: nn.Module
+    certificate: Mapping[str, Any]
+    proof: Mapping[str, Tensor]
+    root_seed: int
+    phase: str
+
+    def rng(self, purpose: str) -> Generator:
+        """The random stream of a purpose in the job that served this, from its beginning: the same numbers again."""
+        return generator(derive_seed(self.root_seed, self.phase, purpose))
+
+
+@dataclass(kw_only=True)
+class VerifyJob(Job):
+    """A certificate to verify: the training data before any request, the original, and every request in order.
+
+    Everything about it comes out of the record and the data set; no number is to be taken on trust. The random streams
+    are those of training the original, and each request has its own: noise whose secret choice would prove anything is
+    drawn again.
+    """
+
+    data: View
+    model: nn.Module
+    served: tuple[Served, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One statement of a certificate, and what it comes to when it is worked out again."""
+
+    what: str
+    stated: str
+    found: str
+    fine: bool
+
+
 @runtime_checkable
 class Unlearner(Protocol):
     """The one method that every unlearner has."""
@@ -146,6 +195,13 @@ class ChecksModel(Protocol):
     """
 
     def check(self, model: nn.Module, task: Task) -> str | None: ...
+
+
+@runtime_checkable
+class VerifiesCertificates(Protocol):
+    """An unlearner that can work out again what its certificates state (``unlearnbench verify-certificate``)."""
+
+    def verify(self, job: VerifyJob) -> Iterable[Finding]: ...
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, Recipe, UnlearnerSpec, hookimpl
 
 UNLEARNBENCH_API = 1
 _TWO_STEPS = "the default two epochs are two steps of plain SGD at 0.001 here"
@@ -71,6 +71,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_advanced_neggrad.method:AdvancedNegGrad",
             params=AdvancedNegGradParams,
             paper=PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         )
     ]

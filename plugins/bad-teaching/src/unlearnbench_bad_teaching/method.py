@@ -38,7 +38,9 @@ class BadTeaching(Component[BadTeachingParams]):
         student, p = job.model, self.p
         teachers = Teachers(good=frozen(deepcopy(student)), bad=frozen(job.build(init="bad-teacher")))
         retain = share_of(job.retain, p.retain_fraction, job.rng("subset"))
-        stepper = Stepper(student, p, math.ceil((len(job.forget) + len(retain)) / p.batch_size))
+        # A graph is one batch of each set.
+        steps = 2 if retain.is_graph else math.ceil((len(job.forget) + len(retain)) / p.batch_size)
+        stepper = Stepper(student, p, steps)
         student.train()
         with local_rng(job.rng("dropout")):
             for _ in range(p.epochs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from unlearnbench.api import MeasureSpec, Paper, Param, ReadingSpec, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, MeasureSpec, Paper, Param, ReadingSpec, Recipe, UnlearnerSpec, hookimpl
 from unlearnbench.api.recipe import Optimizer
 
 UNLEARNBENCH_API = 1
@@ -106,7 +106,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_bad_teaching.method:BadTeaching",
             params=BadTeachingParams,
             paper=PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         )
     ]
 

@@ -25,6 +25,7 @@ from unlearnbench.api.runtime import (
     fit,
     local_rng,
     mixed,
+    steps_per_epoch,
 )
 from unlearnbench_baselines.plugin import FinetuneParams, SuccessiveRandomLabelsParams
 
@@ -42,9 +43,7 @@ class SuccessiveRandomLabels(Component[SuccessiveRandomLabelsParams]):
 
     def unlearn(self, job: UnlearnJob) -> Result:
         model, p = job.model, self.p
-        forget, retain = len(job.forget), len(job.retain)
-        passes = (forget + retain,) if p.passes == "mixed" else (forget, retain)
-        stepper = Stepper(model, p, sum(-(-rows // p.batch_size) for rows in passes))
+        stepper = Stepper(model, p, self._steps(job))
         model.train()
         with local_rng(job.rng("dropout")):
             for _ in range(p.epochs):
@@ -52,6 +51,12 @@ class SuccessiveRandomLabels(Component[SuccessiveRandomLabelsParams]):
                     rows = augmented(batch, p, job.rng("augment")) if p.augment else batch
                     stepper.step(partial(_loss, model, job.task, rows, p.label_smoothing), rows=len(rows.y))
         return Result(model=finish(model))
+
+    def _steps(self, job: UnlearnJob) -> int:
+        """Optimiser steps in one epoch; a graph is one batch of each set."""
+        if self.p.passes == "mixed" and not job.retain.is_graph:
+            return -(-(len(job.forget) + len(job.retain)) // self.p.batch_size)
+        return sum(steps_per_epoch(view, self.p.batch_size) for view in (job.forget, job.retain))
 
     def _epoch(self, job: UnlearnJob) -> Iterator[Batch]:
         """The batches of one epoch; the rows of the forget set come with random labels."""

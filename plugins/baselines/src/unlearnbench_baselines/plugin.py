@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, Recipe, UnlearnerSpec, hookimpl
 from unlearnbench.api.recipe import Optimizer
 
 UNLEARNBENCH_API = 1
@@ -122,7 +122,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             params=FinetuneParams,
             paper=FINETUNE_PAPER,
             tasks=("classification", "multi-label", "segmentation", "node-classification"),
-            requests=("samples", "class", "group", "target", "nodes", "edges"),
+            requests=("samples", "class", "group", "target", "nodes", "edges", "features"),
             reads=("retain",),
         ),
         UnlearnerSpec(
@@ -131,6 +131,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_baselines.method:SuccessiveRandomLabels",
             params=SuccessiveRandomLabelsParams,
             paper=SRL_PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         ),
     ]

@@ -113,7 +113,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
         params=CfKParams,
         paper=replace(PAPER, deviations=(*LAYER_DEVIATIONS, *CF_DEVIATIONS)),
         tasks=("classification", "multi-label", "segmentation", "node-classification"),
-        requests=("samples", "class", "group", "target", "nodes", "edges"),
+        requests=("samples", "class", "group", "target", "nodes", "edges", "features"),
         reads=("retain",),
     )
     eu_k = replace(

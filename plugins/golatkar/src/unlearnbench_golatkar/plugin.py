@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, Recipe, UnlearnerSpec, hookimpl
 
 UNLEARNBENCH_API = 1
 UNLEARNBENCH_EXPECTED_FAILURES = {
@@ -98,7 +98,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_golatkar.method:NegGrad",
             params=NegGradParams,
             paper=replace(PAPER, deviations=NEGGRAD_DEVIATIONS),
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
             reads=("forget",),
         ),
         UnlearnerSpec(

@@ -76,7 +76,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             params=L1SparseParams,
             paper=PAPER,
             tasks=("classification", "multi-label", "segmentation", "node-classification"),
-            requests=("samples", "class", "group", "target", "nodes", "edges"),
+            requests=("samples", "class", "group", "target", "nodes", "edges", "features"),
             reads=("retain",),
         )
     ]

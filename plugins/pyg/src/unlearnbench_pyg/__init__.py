@@ -1,1 +1,1 @@
-"""Graph classification for UnlearnBench: TU and MoleculeNet data sets, and networks of PyTorch Geometric."""
+"""Graph and node classification for UnlearnBench: TU, MoleculeNet, and networks of PyTorch Geometric."""

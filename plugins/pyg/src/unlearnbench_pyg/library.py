@@ -11,11 +11,18 @@ import warnings
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.*is deprecated", category=Warning)
     from torch_geometric.datasets import MoleculeNet, TUDataset  # type: ignore[import-untyped]
-    from torch_geometric.nn import GCNConv, GINConv, global_add_pool, global_mean_pool  # type: ignore[import-untyped]
+    from torch_geometric.nn import (  # type: ignore[import-untyped]
+        GATConv,
+        GCNConv,
+        GINConv,
+        global_add_pool,
+        global_mean_pool,
+    )
     from torch_geometric.utils import from_smiles  # type: ignore[import-untyped]
     from torch_geometric.utils.smiles import x_map  # type: ignore[import-untyped]
 
 __all__ = [
+    "GATConv",
     "GCNConv",
     "GINConv",
     "MoleculeNet",

@@ -62,17 +62,22 @@ class Gcn(Component[GcnParams]):
     """Graph convolutional network (Kipf and Welling 2017)."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        return GcnNet(_features(job, "gcn"), job.outputs, self.p)
+        return GcnNet(features_of(job, "gcn"), job.outputs, self.p)
 
 
 class Gin(Component[GinParams]):
     """Graph isomorphism network (Xu et al. 2019)."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        return GinNet(_features(job, "gin"), job.outputs, self.p)
+        return GinNet(features_of(job, "gin"), job.outputs, self.p)
 
 
-def _features(job: BuildJob, name: str) -> int:
+def features_of(job: BuildJob, name: str) -> int:
+    """Features of a node.
+
+    Raises:
+        UsageError: rows are not nodes with numbers.
+    """
     if len(job.inputs) != 1:
         raise UsageError("bad-model", f"{name} needs nodes with a row of features each, not {list(job.inputs)}",
                          where="$.model.name")  # fmt: skip

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from unlearnbench.api import DataError, UsageError
-from unlearnbench.api.runtime import Component, DataJob, Graphs, Splits, one_line, require_file
-from unlearnbench_pyg.files import download
+from unlearnbench.api.runtime import Component, DataJob, Graphs, Splits, download, one_line, require_file
 from unlearnbench_pyg.plugin import MoleculeParams
 from unlearnbench_pyg.rows import Annotated, both_ways, held_out, to_splits
 

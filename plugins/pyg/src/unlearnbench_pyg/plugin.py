@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from unlearnbench.api import DatasetSpec, ModelSpec, Paper, Param, hookimpl
@@ -79,6 +79,28 @@ class GinParams:
     ] = False
 
 
+@dataclass(frozen=True)
+class NodeGcnParams:
+    """Graph convolutions, the last of which gives the classes of nodes."""
+
+    hidden: Annotated[int, Param("Numbers that stand for a node in each layer but the last.", ge=1)] = 16
+    layers: Annotated[int, Param("Graph convolutions.", ge=1)] = 2
+    dropout: Annotated[float, Param("Share of what goes into each convolution that training drops.", ge=0, lt=1)] = 0.5
+
+
+@dataclass(frozen=True)
+class NodeGatParams:
+    """Graph attention, the last layer of which gives the classes of nodes."""
+
+    hidden: Annotated[int, Param("Numbers that stand for a node in each head of each layer but the last.", ge=1)] = 8
+    heads: Annotated[int, Param("Heads of each layer but the last, side by side.", ge=1)] = 8
+    last_heads: Annotated[int, Param("Heads of the last layer, whose mean is taken.", ge=1)] = 1
+    layers: Annotated[int, Param("Layers of attention.", ge=1)] = 2
+    dropout: Annotated[
+        float, Param("Share of what goes into each layer, and of its attention, that training drops.", ge=0, lt=1)
+    ] = 0.6
+
+
 _TU = Paper(
     title="TUDataset: A collection of benchmark datasets for learning with graphs",
     authors=(
@@ -129,6 +151,24 @@ _GCN = Paper(
     venue="ICLR",
     arxiv="1609.02907",
     deviations=("The paper classifies nodes; here a graph is the mean of its nodes, followed by a linear layer.",),
+)
+_NODE_GCN = replace(
+    _GCN,
+    deviations=("Weight decay is the recipe's and so that of all layers; the paper's is that of the first alone.",),
+)
+_GAT = Paper(
+    title="Graph Attention Networks",
+    authors=(
+        "Petar Veličković",
+        "Guillem Cucurull",
+        "Arantxa Casanova",
+        "Adriana Romero",
+        "Pietro Liò",
+        "Yoshua Bengio",
+    ),
+    year=2018,
+    venue="ICLR",
+    arxiv="1710.10903",
 )
 _GIN = Paper(
     title="How Powerful are Graph Neural Networks?",
@@ -184,5 +224,21 @@ def unlearnbench_models() -> list[ModelSpec]:
             tasks=("classification", "multi-label"),
             inputs=("graphs",),
             paper=_GIN,
+        ),
+        ModelSpec(
+            name="node-gcn",
+            summary="Graph convolutional network for the nodes of a graph.",
+            target="unlearnbench_pyg.nodes:NodeGcn",
+            params=NodeGcnParams,
+            tasks=("node-classification",),
+            paper=_NODE_GCN,
+        ),
+        ModelSpec(
+            name="node-gat",
+            summary="Graph attention network for the nodes of a graph.",
+            target="unlearnbench_pyg.nodes:NodeGat",
+            params=NodeGatParams,
+            tasks=("node-classification",),
+            paper=_GAT,
         ),
     ]

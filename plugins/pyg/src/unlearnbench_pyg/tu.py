@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from unlearnbench.api import DataError, UsageError
-from unlearnbench.api.runtime import Component, DataJob, Graphs, Splits, one_line, require_file
-from unlearnbench_pyg.files import download
+from unlearnbench.api.runtime import Component, DataJob, Graphs, Splits, download, one_line, require_file
 from unlearnbench_pyg.plugin import TuParams
 from unlearnbench_pyg.rows import Annotated, both_ways, held_out, to_splits
 

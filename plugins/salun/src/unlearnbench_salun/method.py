@@ -28,6 +28,7 @@ from unlearnbench.api.runtime import (
     local_rng,
     masked,
     mixed,
+    steps_per_epoch,
 )
 from unlearnbench_salun.plugin import RandomLabelsParams, SaliencyParams, SalUnParams, SalUnSoftParams
 
@@ -139,10 +140,10 @@ def largest(values: Tensor, share: float) -> Tensor:
 
 
 def steps_in_epoch(job: UnlearnJob, p: RandomLabelsParams) -> int:
-    """Optimiser steps in one epoch; the last, smaller batch of a pass counts."""
-    forget, retain = len(job.forget), len(job.retain)
-    lengths = (forget + retain,) if p.passes == "mixed" else (forget, retain)
-    return sum(-(-rows // p.batch_size) for rows in lengths)
+    """Optimiser steps in one epoch; the last, smaller batch of a pass counts, and a graph is one batch of each set."""
+    if p.passes == "mixed" and not job.retain.is_graph:
+        return -(-(len(job.forget) + len(job.retain)) // p.batch_size)
+    return sum(steps_per_epoch(view, p.batch_size) for view in (job.forget, job.retain))
 
 
 def epoch(job: UnlearnJob, p: RandomLabelsParams) -> Iterator[tuple[Batch, int]]:

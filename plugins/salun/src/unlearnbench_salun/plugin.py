@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, Recipe, UnlearnerSpec, hookimpl
 
 UNLEARNBENCH_API = 1
 _IS_A_STAGE = "it returns a mask; the stages after it change the weights"
@@ -145,7 +145,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             params=SalUnParams,
             version="2",
             paper=PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         ),
         UnlearnerSpec(
             name="saliency",
@@ -153,7 +154,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_salun.method:Saliency",
             params=SaliencyParams,
             paper=replace(PAPER, deviations=MASK_DEVIATIONS),
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
             reads=("forget",),
             stage_only=True,
             invariant_to=("row-order", "batch-size"),
@@ -165,7 +167,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             params=RandomLabelsParams,
             version="2",
             paper=replace(PAPER, deviations=LABEL_DEVIATIONS),
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         ),
         UnlearnerSpec(
             name="salun-soft",
@@ -173,6 +176,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_salun.method:SalUnSoft",
             params=SalUnSoftParams,
             paper=replace(PAPER, deviations=(*LABEL_DEVIATIONS, *SOFT_DEVIATIONS)),
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, Recipe, UnlearnerSpec, hookimpl
 from unlearnbench.api.recipe import Optimizer, Schedule
 
 UNLEARNBENCH_API = 1
@@ -119,7 +119,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_scrub.method:Scrub",
             params=ScrubParams,
             paper=PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         ),
         UnlearnerSpec(
             name="scrub-r",
@@ -135,6 +136,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_scrub.method:NegGradPlus",
             params=NegGradPlusParams,
             paper=replace(PAPER, deviations=NEGGRAD_DEVIATIONS),
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "node-classification"),
+            requests=(*ITEM_REQUESTS, "nodes"),
         ),
     ]

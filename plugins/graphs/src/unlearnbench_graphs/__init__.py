@@ -1,0 +1,1 @@
+"""Node classification: graphs, networks that propagate before they learn, and attacks on edges and nodes."""
