@@ -38,6 +38,7 @@ def entry(number: int = 0) -> Entry:
         state=State(tensors={"0/sum": torch.randn(2, generator=rng).half()}, meta={"0": {"shards": [1, 2]}}),
         mask={"0.weight": torch.rand(3, 4, generator=rng) < 0.5},
         certificate={"epsilon": 0.5},
+        proof={"noise": torch.randn(2, 3, generator=rng)},
         artifacts={"note": "as it was"},
         stages=(PhaseCost(0.5, 0.5, 1.0, {"forget": 3}), PhaseCost(1.0, 0.75, 3.0)),
     )
@@ -65,6 +66,7 @@ def test_what_is_written_comes_back(store: Store) -> None:
     assert same(found.state.tensors, written.state.tensors)
     assert found.state.meta == written.state.meta
     assert same(dict(found.mask or {}), dict(written.mask or {}))
+    assert same(dict(found.proof), dict(written.proof))
     for name in ("key", "inputs", "cost", "ref", "weights_sha256", "certificate", "artifacts", "stages"):
         assert getattr(found, name) == getattr(written, name), name
 
@@ -134,6 +136,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "one bit of the weights": lambda folder: flip(folder / "model.safetensors"),
     "one bit of the state": lambda folder: flip(folder / "state.safetensors"),
     "one bit of the mask": lambda folder: flip(folder / "mask.safetensors"),
+    "one bit of the proof": lambda folder: flip(folder / "proof.safetensors"),
     "weights cut off": lambda folder: os.truncate(folder / "model.safetensors", 40),
     "weights missing": lambda folder: (folder / "model.safetensors").unlink(),
     "entry cut off": lambda folder: os.truncate(folder / ENTRY, 50),
@@ -171,6 +174,14 @@ def test_a_crash_while_writing_leaves_no_entry(store: Store, monkeypatch: pytest
     assert store.get("train", entry().key) is None
     assert [p for p in store.root.rglob("*") if p.is_file()] == []
     store.put("train", entry())
+    assert store.verify() == []
+
+
+def test_what_a_killed_writer_left_is_no_entry(store: Store) -> None:
+    store.put("train", entry())
+    folder = store.path("train", entry().key)
+    folder.rename(folder.with_name(".tmp-abc"))
+    assert list(store.entries()) == []
     assert store.verify() == []
 
 

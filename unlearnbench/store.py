@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -102,7 +101,7 @@ class Store:
 
     def entries(self) -> Iterator[tuple[str, Path]]:
         """Phase and folder of every entry, sorted."""
-        for file in sorted(self.root.glob(f"*/*/*/{ENTRY}")):
+        for file in sorted(self.root.glob(f"*/*/[!.]*/{ENTRY}")):  # not what a crash left half-written
             yield file.parents[2].name, file.parent
 
     def verify(self) -> list[str]:
@@ -155,7 +154,7 @@ def _write(folder: Path, entry: Entry) -> None:
     digests = {}
     for name, tensors in files.items():
         file = folder / f"{name}.safetensors"
-        save_file({k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, file)
+        save_file(_apart(tensors), file)
         digests[file.name] = file_digest(file)
     document = {
         "key": entry.key,
@@ -174,6 +173,18 @@ def _write(folder: Path, entry: Entry) -> None:
         json.dump(document, stream, indent=1, sort_keys=True, allow_nan=False)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors wants them: whole, and no two in one place. What is so already is not copied."""
+    found: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return found
 
 
 def _read(folder: Path, key: str) -> Entry:
