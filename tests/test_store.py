@@ -103,7 +103,7 @@ def test_the_same_entry_is_the_same_bytes(store: Store, tmp_path: Path) -> None:
     for place in (store, other):
         place.put("train", entry())
     files = {p.name for p in store.path("train", entry().key).iterdir()}
-    assert files == {ENTRY, "model.safetensors", "state.safetensors", "mask.safetensors"}
+    assert files == {ENTRY, *(f"{part}.safetensors" for part in ("model", "state", "mask", "proof"))}
     for name in files:
         assert (store.path("train", entry().key) / name).read_bytes() == (
             other.path("train", entry().key) / name
