@@ -33,9 +33,10 @@ def test_every_scenario_can_be_planned_with_each_unlearner_that_has_a_recipe_the
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_every_scenario_names_the_plugins_of_its_data_and_model(name: str) -> None:
+def test_every_scenario_names_the_plugins_of_its_data_model_and_measures(name: str) -> None:
     scene = scenario(name)
     parts = [registry().get(kind, scene[kind]["name"]) for kind in ("dataset", "model")]
+    parts += [registry().get("measure", measure) for measure in scene["measures"]]
     wanted = {part.plugin.distribution for part in parts} - {"unlearnbench"}
     assert set(scene.get("plugins", ())) == wanted
 
