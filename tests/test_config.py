@@ -379,6 +379,7 @@ def test_bad_seeds_are_refused(flags: tuple[str, ...], answer: str) -> None:
         ("edges=0.2", {"kind": "edges", "fraction": 0.2}),
         ("nodes=5", {"kind": "nodes", "count": 5}),
         ("features=20", {"kind": "features", "count": 20}),
+        ("nodes=1", {"kind": "nodes", "count": 1}),
         ("edges=100:highest", {"kind": "edges", "count": 100, "degree": "highest"}),
         ("nodes=0.1:lowest", {"kind": "nodes", "fraction": 0.1, "degree": "lowest"}),
         (' {"kind": "samples", "fraction": 0.1, "seed": 3}', {"kind": "samples", "fraction": 0.1, "seed": 3}),

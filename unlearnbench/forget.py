@@ -17,7 +17,7 @@ _SHORT = (
 def parse_forget(text: str) -> dict[str, Any]:
     """A request from the command line's short form: ``random=0.1``, ``class=3``, ``group=person:7``, ``ids=1,2``.
 
-    On graphs ``edges=0.01``, ``nodes=50`` and ``features=20`` are drawn; ``edges=100:highest`` goes by degree.
+    On graphs ``edges=0.01``, ``nodes=50`` and ``features=1`` are drawn; ``edges=100:highest`` goes by degree.
 
     Raises:
         UsageError: the text has none of these forms.
