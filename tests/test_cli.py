@@ -301,7 +301,7 @@ def test_plugins_names_every_distribution() -> None:
 def test_a_list_cites_papers_and_tells_what_each_component_can_do() -> None:
     lines = {line.split()[0]: line for line in call("list", "unlearners").stdout.splitlines()}
     assert "  Fan et al. 2024  " in lines["salun"]
-    assert "  classification,multi-label | samples,class,group | all  " in lines["salun"]
+    assert "  classification,multi-label,node-classification | samples,class,group,nodes | all  " in lines["salun"]
     assert "  -  " in lines["identity"]
     assert "  all | all | all  " in lines["identity"]
 

@@ -27,7 +27,7 @@ IN_PROCESS = datasets.CHECKS[1:]
 @pytest.fixture
 def bench(tmp_path: Path) -> Callable[[str, str], Bench]:
     registry = Registry([*load_plugins(), PLUGIN])
-    return lambda kind, name: Bench(registry.get(kind, name), registry, tmp_path)
+    return lambda kind, name: Bench(registry.get(kind, name), registry, lambda: tmp_path)
 
 
 @pytest.mark.parametrize("check", IN_PROCESS, ids=name_of)

@@ -97,6 +97,10 @@ def watch(context: BrowserContext, allowed: str) -> Watched:
             found.left.append(route.request.url)
             route.abort()
 
+    def failed(request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the browser's own doing: it left the page before the icon came
+            found.problems.append(f"failed: {request.url}")
+
     def dialog(opened: Any) -> None:
         found.problems.append(f"dialog: {opened.message}")
         opened.dismiss()
@@ -104,7 +108,7 @@ def watch(context: BrowserContext, allowed: str) -> Watched:
     context.route("**/*", asked)
     found.page.on("console", lambda said: found.problems.append(f"{said.type}: {said.text}"))
     found.page.on("pageerror", lambda raised: found.problems.append(f"raised: {raised}"))
-    found.page.on("requestfailed", lambda request: found.problems.append(f"failed: {request.url}"))
+    found.page.on("requestfailed", failed)
     found.page.on("dialog", dialog)
     return found
 

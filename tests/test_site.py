@@ -354,6 +354,8 @@ def one_line(code):
     raise DataError(code, "x")
 def wrong_file(code):
     return DataError(code, "x")
+def fault(code):
+    return DataError(code, "x")
 """
 
 

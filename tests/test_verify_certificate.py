@@ -185,7 +185,7 @@ TAMPERING: dict[str, tuple[Tampering, list[str]]] = {
     "a byte of the tensors": (flip(PROOFS, -3), [PROOFS]),
     "a byte of their header": (flip(PROOFS, 12), [PROOFS]),
     "a byte of the predictions": (flip(PREDICTIONS, 200), ["predictions"]),
-    "a number": (edited(state(1, residual=0.25)), [DIGEST, SEAL]),
+    "a number": (edited(state(1, residual=0.25)), [SEAL]),
     "a number, digested": (forged(state(1, residual=0.25)), ["residual of request 1"]),
     "a cost": (edited(lambda d: d["costs"]["unlearn"].update(cpu_s=0.0)), [SEAL]),
     "a version": (edited(lambda d: d["environment"].update(cores=0)), [SEAL]),

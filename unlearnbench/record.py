@@ -156,18 +156,10 @@ def content_digest(document: Mapping[str, Any]) -> str:
             "predictions": document["predictions"],
             "measures": measures,
             "readings": readings,
-            **_certified(document),
+            **({"proofs": document["proofs"]} if "proofs" in document else {}),
         }
     )
     return hashlib.sha256(content).hexdigest()
-
-
-def _certified(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says of its certificates; nothing where it keeps no proofs."""
-    if "proofs" not in document:
-        return {}
-    served = [request["certificate"] for request in document.get("stream", ())]
-    return {"proofs": document["proofs"], "certificate": document["certificate"], "stream": served}
 
 
 def seal(document: Mapping[str, Any]) -> str:
