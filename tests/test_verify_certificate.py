@@ -177,7 +177,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Tampering:
 
 
 HUGE = (2**56).to_bytes(8, "little") + b'{"a":'
-DIGEST, SEAL = "digest of the record", "seal of the record"
+SEAL = "seal of the record"
 SPEC = ["spec of the run", "name of the run"]
 NOISE = [f"noise of request {step}" for step in range(3)]
 

@@ -235,6 +235,8 @@ def verify_record(record: Record) -> None:
     where = str(record.path)
     if content_digest(record.document) != record.document["digest"]:
         raise DataError("wrong-digest", "its digest does not match its content", where=where, hint="it was changed")
+    if SEALED_BY in record.document and seal(record.document) != record.document[SEALED_BY]:
+        raise DataError("wrong-digest", "its seal does not match its content", where=where, hint="it was changed")
     verify_file(record, PROOFS, record.document.get("proofs"))
     verify_predictions(record)
 
