@@ -29,7 +29,7 @@ Fields, all JSON; numbers are finite, and one that overflows is null:
                     precision may hide), "gradient" (as it is), "direct" = gradient + approximation + rounding,
                     "paper" = training + accumulated + approximation + rounding; and "worst_case", the paper's
                     data-independent bound as one number or null
-``state``           sha256 over the training rows' features, the propagation's error bound and the graph's checksum
+``state``           sha256 over the training rows' features and the graph's checksum
 ==================  ================================================================================================
 
 The host adds ``digests`` of data, model and proof. The proof's tensors are ``noise`` [C, F] and ``rows`` [m] (training
