@@ -137,7 +137,7 @@ FORM = f"form of the certificate after request {REQUESTS - 1}"
 
 TAMPERING: dict[str, tuple[Callable[[Path], object], str]] = {
     "byte": (one_byte, PROOFS),
-    "number": (lambda run: edit(run, state(value=0.0)), "digest of the record"),
+    "number": (lambda run: edit(run, state(value=0.0)), "seal of the record"),
     "number-digested": (lambda run: forge(run, state(value=0.0)), "budget"),
     "term-digested": (lambda run: forge(run, state_terms), "terms: gradient"),
     "epsilon": (lambda run: forge(run, state(epsilon=0.5)), "settings"),

@@ -194,8 +194,8 @@ class Standing:
     def digest(self) -> str:
         """sha256 over the training rows' estimates and the graph's checksum.
 
-        Estimates come of additions and divisions in an order of our own, the same on every processor. The bound on their
-        error does not (it is a product of matrices), so it is compared as a number, in the terms.
+        Estimates come of additions and divisions in an order of our own, the same on every processor. The bound on
+        their error does not (it is a product of matrices), so it is compared as a number, in the terms.
         """
         found = sha256(np.ascontiguousarray(self.z).tobytes())
         found.update(self.propagation.checksum().encode())
