@@ -226,6 +226,11 @@ def find_records(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob(RECORD) if ARTIFACTS not in path.relative_to(folder).parts)
 
 
+def records_at(path: Path) -> list[Path]:
+    """What an argument of a command means: a file itself, or every record below a folder."""
+    return find_records(path) if path.is_dir() else [path]
+
+
 def verify_record(record: Record) -> None:
     """Recompute what can be recomputed from a record's folder: its digest and those of the files beside it.
 

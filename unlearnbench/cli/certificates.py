@@ -69,12 +69,9 @@ def verify_certificate_command(paths: tuple[Path, ...], as_json: bool) -> int:
 
 def _records(path: Path) -> Iterator[Path]:
     """The records that an argument means."""
-    if not path.is_dir():
-        yield path
-        return
-    from unlearnbench.record import find_records
+    from unlearnbench.record import records_at
 
-    found = find_records(path)
+    found = records_at(path)
     if not found:
         raise UsageError("nothing-to-verify", "no record.json below this folder", where=str(path))
     yield from found

@@ -37,12 +37,9 @@ def validate_command(paths: tuple[Path, ...], as_json: bool) -> int:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    from unlearnbench.record import find_records
+    from unlearnbench.record import records_at
 
-    found = find_records(path)
+    found = records_at(path)
     if not found:
         raise UsageError("nothing-to-validate", "no record.json below this folder", where=str(path))
     yield from found
