@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unlearnbench.identity import tensors_digest
+from unlearnbench.api.runtime import tensors_digest
 from unlearnbench.record import PROOFS, RECORD, SEALED_BY, content_digest, seal
 
 Change = Callable[[dict[str, Any]], object]

@@ -15,9 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlearnbench.api.runtime import derive_seed, drawn_rows, generator
+from unlearnbench.api.runtime import derive_seed, drawn_rows, generator, tensors_digest
 from unlearnbench.config import resolve_experiment
-from unlearnbench.identity import canonical, digest, file_digest, short, tensors_digest
+from unlearnbench.identity import canonical, digest, file_digest, short
 from unlearnbench.registry import registry
 from unlearnbench.spec import Choice, Member, RunSpec, Seeds
 

@@ -18,11 +18,10 @@ from support import call, tree
 from torch import Tensor, nn
 
 from unlearnbench import predictions
-from unlearnbench.api.runtime import Subject, Task, View, predict
+from unlearnbench.api.runtime import Subject, Task, View, predict, tensors_digest
 from unlearnbench.api.specs import MeasureSpec
 from unlearnbench.config import resolve_experiment
 from unlearnbench.evidence import RunEvidence
-from unlearnbench.identity import tensors_digest
 from unlearnbench.phases import Phases
 from unlearnbench.record import Record, verify_record
 from unlearnbench.registry import registry

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from unlearnbench.api.errors import DataError
-from unlearnbench.api.runtime import PhaseCost, Ref, State, generator
-from unlearnbench.identity import digest, tensors_digest
+from unlearnbench.api.runtime import PhaseCost, Ref, State, generator, tensors_digest
+from unlearnbench.identity import digest
 from unlearnbench.store import ENTRY, Damaged, Entry, Store
 
 REF = Ref("mlp", {"hidden": [3]}, (4,), 2)

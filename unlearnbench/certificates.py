@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from unlearnbench.api.errors import DataError, IncompatibleError, PluginError, UnlearnBenchError, UsageError
-from unlearnbench.api.runtime import Finding, Ref, Served, VerifiesCertificates, VerifyJob
+from unlearnbench.api.runtime import Finding, Ref, Served, VerifiesCertificates, VerifyJob, tensors_digest
 from unlearnbench.guard import deterministic, guarded
-from unlearnbench.identity import file_digest, tensors_digest
+from unlearnbench.identity import file_digest
 from unlearnbench.networks import build_network, restore_network
 from unlearnbench.phases import place_of
 from unlearnbench.proofs import Proofs, Tensors, read_proofs

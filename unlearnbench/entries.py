@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unlearnbench.api.runtime import State, finish, ref_of
-from unlearnbench.identity import tensors_digest
+from unlearnbench.api.runtime import State, finish, ref_of, tensors_digest
 from unlearnbench.phases import Made
 from unlearnbench.store import Entry
 
@@ -47,8 +46,8 @@ def entry_from(key: str, inputs: Mapping[str, Any], made: Made) -> Entry:
     if result is None:
         return Entry(key=key, inputs=inputs, cost=made.cost, state=made.state)
     model = finish(result.model)
-    weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-    proof = {name: tensor.detach().cpu().clone() for name, tensor in result.proof.items()}
+    weights = {name: _kept(tensor) for name, tensor in model.state_dict().items()}
+    proof = {name: _kept(tensor) for name, tensor in result.proof.items()}
     return Entry(
         key=key,
         inputs=inputs,
@@ -60,10 +59,15 @@ def entry_from(key: str, inputs: Mapping[str, Any], made: Made) -> Entry:
         mask=result.mask,
         certificate=_certified(result.certificate, inputs, weights, proof),
         proof=proof,
-        artifacts=result.artifacts,
+        artifacts={name: _kept(found) for name, found in result.artifacts.items()},
         warnings=result.warnings,
         stages=made.stages,
     )
+
+
+def _kept(found: Any) -> Any:
+    """A copy of a tensor on the CPU; anything else as it is."""
+    return found.detach().cpu().clone() if isinstance(found, Tensor) else found
 
 
 def _certified(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from unlearnbench.api.errors import DataError, UsageError
-from unlearnbench.api.runtime import MISSING, Data, Request, Splits, derive_seed, generator
+from unlearnbench.api.runtime import MISSING, Data, Request, Splits, derive_seed, generator, tensors_digest
 from unlearnbench.graph_selectors import choose_edges, choose_nodes, never_edges
-from unlearnbench.identity import digest, tensors_digest
+from unlearnbench.identity import digest
 from unlearnbench.parts import Parts, Selection, Taken, whole
 
 

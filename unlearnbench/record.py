@@ -28,9 +28,11 @@ RECORD = "record.json"
 PREDICTIONS = "predictions.npz"
 PROOFS = "proofs.safetensors"
 """Weights and tensors by which certificates can be verified."""
+ARTIFACTS = "artifacts.safetensors"
+"""What the unlearner left to be taken away."""
 SEALED_BY = "seal"
 """The property with the digest of all others, in records that keep proofs."""
-ARTIFACTS = "mlartifacts"
+MLFLOW_COPIES = "mlartifacts"
 """Folder beside the records in which MLflow keeps its copies of them."""
 
 
@@ -156,7 +158,7 @@ def content_digest(document: Mapping[str, Any]) -> str:
             "predictions": document["predictions"],
             "measures": measures,
             "readings": readings,
-            **({"proofs": document["proofs"]} if "proofs" in document else {}),
+            **{name: document[name] for name in ("proofs", "artifacts") if name in document},
         }
     )
     return hashlib.sha256(content).hexdigest()
@@ -223,7 +225,7 @@ def read_record(path: Path) -> Record:
 
 def find_records(folder: Path) -> list[Path]:
     """Every ``record.json`` below a folder, sorted; the copies that MLflow keeps there are not records of their own."""
-    return sorted(path for path in folder.rglob(RECORD) if ARTIFACTS not in path.relative_to(folder).parts)
+    return sorted(path for path in folder.rglob(RECORD) if MLFLOW_COPIES not in path.relative_to(folder).parts)
 
 
 def records_at(path: Path) -> list[Path]:
@@ -237,13 +239,23 @@ def verify_record(record: Record) -> None:
     Raises:
         DataError: a digest differs, or a file is missing.
     """
+    verify_document(record)
+    verify_file(record, PROOFS, record.document.get("proofs"))
+    verify_file(record, ARTIFACTS, record.document.get("artifacts"))
+    verify_predictions(record)
+
+
+def verify_document(record: Record) -> None:
+    """Hold a record to its own digest, and to its seal if it has one.
+
+    Raises:
+        DataError: it says something else than when it was written.
+    """
     where = str(record.path)
     if content_digest(record.document) != record.document["digest"]:
         raise DataError("wrong-digest", "its digest does not match its content", where=where, hint="it was changed")
     if SEALED_BY in record.document and seal(record.document) != record.document[SEALED_BY]:
         raise DataError("wrong-digest", "its seal does not match its content", where=where, hint="it was changed")
-    verify_file(record, PROOFS, record.document.get("proofs"))
-    verify_predictions(record)
 
 
 def verify_predictions(record: Record) -> None:

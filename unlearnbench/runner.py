@@ -23,6 +23,7 @@ from unlearnbench.phases import Phases, Progress, no_progress
 from unlearnbench.plan import check, passing
 from unlearnbench.price import Price, ensembles_of, made_measure, price
 from unlearnbench.record import (
+    ARTIFACTS,
     PREDICTIONS,
     PROOFS,
     SCHEMA,
@@ -38,7 +39,7 @@ from unlearnbench.record import (
 )
 from unlearnbench.registry import Registry, registry
 from unlearnbench.scenes import Scene
-from unlearnbench.served import check_certificate, cost_json, pack_proofs, stream_json
+from unlearnbench.served import check_certificate, cost_json, pack_artifacts, pack_proofs, stream_json
 from unlearnbench.spec import Choice, RunSpec
 from unlearnbench.stages import Stages
 from unlearnbench.store import Entry, Store
@@ -141,10 +142,11 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
         document["certificate"] = stages.unlearned(spec, last).certificate
         if last:
             document["stream"] = stream_json(spec, stages)
-        proofs = pack_proofs(spec, stages)
-        if proofs:
-            document["proofs"] = hashlib.sha256(proofs).hexdigest()
-            files[PROOFS] = proofs
+        packed = {PROOFS: pack_proofs(spec, stages), ARTIFACTS: pack_artifacts(spec, stages)}
+        for name, content in packed.items():
+            if content is not None:
+                document[Path(name).stem] = hashlib.sha256(content).hexdigest()
+                files[name] = content
         document["warnings"] = [w for step in range(last + 1) for w in stages.unlearned(spec, step).warnings]
         files[PREDICTIONS] = pack_arrays(arrays)
         document["status"] = "complete" if problem is None else "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from unlearnbench.api.runtime import PhaseCost
 from unlearnbench.schemas import BASE, validate
 from unlearnbench.spec import RunSpec
 from unlearnbench.stages import Stages
+from unlearnbench.store import apart, whole
 
 CERTIFICATE = f"{BASE}certificate/1.json"
 """Certificates that say they follow this schema are held to it; others are in their method's own words."""
@@ -79,4 +81,15 @@ def pack_proofs(spec: RunSpec, stages: Stages) -> bytes | None:
     for step, entry in enumerate(entries):
         tensors |= {f"{step}/model/{name}": weight for name, weight in entry.weights.items()}
         tensors |= {f"{step}/proof/{name}": tensor for name, tensor in entry.proof.items()}
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return save(whole(tensors))
+
+
+def pack_artifacts(spec: RunSpec, stages: Stages) -> bytes | None:
+    """What the unlearner left after the last request, as safetensors; None where no tensor is among it.
+
+    What is JSON is the one metadata entry ``artifacts``.
+    """
+    tensors, told = apart(stages.unlearned(spec, len(spec.requests) - 1).artifacts)
+    if not tensors:
+        return None
+    return save(whole(tensors), {"artifacts": json.dumps(told, sort_keys=True, allow_nan=False)})

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unlearnbench.api.errors import DataError, UnlearnBenchError
-from unlearnbench.api.runtime import PhaseCost, Ref, State
-from unlearnbench.identity import file_digest, tensors_digest
+from unlearnbench.api.runtime import PhaseCost, Ref, State, tensors_digest
+from unlearnbench.identity import file_digest
 from unlearnbench.schemas import load_json
 
 ENTRY = "entry.json"
@@ -151,10 +151,13 @@ def _write(folder: Path, entry: Entry) -> None:
         files["mask"] = entry.mask
     if entry.proof:
         files["proof"] = entry.proof
+    kept, told = apart(entry.artifacts)
+    if kept:
+        files["artifacts"] = kept
     digests = {}
     for name, tensors in files.items():
         file = folder / f"{name}.safetensors"
-        save_file(_apart(tensors), file)
+        save_file(whole(tensors), file)
         digests[file.name] = file_digest(file)
     document = {
         "key": entry.key,
@@ -164,7 +167,7 @@ def _write(folder: Path, entry: Entry) -> None:
         "ref": entry.ref.to_json() if entry.ref else None,
         "state_meta": entry.state.meta if entry.state else None,
         "certificate": entry.certificate,
-        "artifacts": entry.artifacts,
+        "artifacts": told,
         "warnings": list(entry.warnings),
         "files": digests,
         "weights_sha256": tensors_digest(entry.weights) if entry.ref else "",
@@ -175,7 +178,13 @@ def _write(folder: Path, entry: Entry) -> None:
         os.fsync(stream.fileno())
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def apart(artifacts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Artifacts that are tensors, and those that are JSON."""
+    tensors = {name: value for name, value in artifacts.items() if isinstance(value, Tensor)}
+    return tensors, {name: value for name, value in artifacts.items() if name not in tensors}
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors wants them: whole, and no two in one place. What is so already is not copied."""
     found: dict[str, Tensor] = {}
     places: set[int] = set()
@@ -212,7 +221,7 @@ def _read(folder: Path, key: str) -> Entry:
         mask=tensors("mask") if "mask" in has else None,
         certificate=document["certificate"],
         proof=tensors("proof") if "proof" in has else {},
-        artifacts=document["artifacts"],
+        artifacts={**document["artifacts"], **(tensors("artifacts") if "artifacts" in has else {})},
         warnings=tuple(document["warnings"]),
         weights_sha256=document["weights_sha256"],
     )

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save
 
 from unlearnbench.api.errors import DataError
-from unlearnbench.api.runtime import SUBJECTS
-from unlearnbench.identity import canonical, tensors_digest
+from unlearnbench.api.runtime import SUBJECTS, tensors_digest
+from unlearnbench.identity import canonical
 from unlearnbench.leaderboard.board import Statement
 from unlearnbench.leaderboard.compact import Outputs, compact
 from unlearnbench.leaderboard.completeness import check_against_suite

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench.api.errors import CheckFailed
-from unlearnbench.api.runtime import PhaseCost, Ref, Subject
-from unlearnbench.identity import tensors_digest
+from unlearnbench.api.runtime import PhaseCost, Ref, Subject, tensors_digest
 from unlearnbench.parts import Selection
 from unlearnbench.phases import Phases
 from unlearnbench.registry import Registry

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unlearnbench.api.errors import DataError, UnlearnBenchError, UsageError
-from unlearnbench.api.runtime import SUBJECTS
-from unlearnbench.identity import canonical_json, tensors_digest
+from unlearnbench.api.runtime import SUBJECTS, tensors_digest
+from unlearnbench.identity import canonical_json
 from unlearnbench.leaderboard.layout import SIGNATURE, STATEMENT, SUBMISSION
 from unlearnbench.leaderboard.package import Package, open_package, shown
 from unlearnbench.leaderboard.statement import statement_of

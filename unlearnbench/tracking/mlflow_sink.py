@@ -149,12 +149,12 @@ class MlflowSink:
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        from unlearnbench.record import ARTIFACTS
+        from unlearnbench.record import MLFLOW_COPIES
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
             # A server has its own place for artifacts; for a database MLflow would take the working folder.
-            place = (self.out.absolute() / ARTIFACTS).as_uri() if _is_database(self.uri) else None
+            place = (self.out.absolute() / MLFLOW_COPIES).as_uri() if _is_database(self.uri) else None
             try:
                 return self._client.create_experiment(name, artifact_location=place)
             except MlflowException:

@@ -2,6 +2,7 @@
 
 from unlearnbench.api.runtime.batches import joined, mixed, paired
 from unlearnbench.api.runtime.data import Batch, BudgetExceeded, Data, Meter, Splits, View
+from unlearnbench.api.runtime.digests import tensors_digest
 from unlearnbench.api.runtime.evidence import (
     SUBJECTS,
     AsksForEnsembles,
@@ -156,4 +157,5 @@ __all__ = [
     "squared_gradients",
     "status_of",
     "steps_per_epoch",
+    "tensors_digest",
 ]

@@ -53,8 +53,10 @@ class State:
 class Result:
     """What training or unlearning returns. ``state`` None keeps the state as it was; a mask binds the later stages.
 
-    ``proof`` are tensors that whoever verifies the certificate needs; they are kept with the record. ``warnings`` are
-    sentences that a reader of the record must know, such as that nothing could be selected.
+    ``proof`` are tensors that whoever verifies the certificate needs; they are kept with the record. ``artifacts`` are
+    tensors and JSON values by name that measures read; where there are tensors among them, all are kept beside the
+    record as ``artifacts.safetensors``, to be taken away. ``warnings`` are sentences that a reader of the record must
+    know, such as that nothing could be selected.
     """
 
     model: nn.Module
