@@ -44,6 +44,7 @@ def carry_out(
         UnlearnBenchError: see ``runner.execute``.
     """
     from unlearnbench.tracking.plots import run_plot
+    from unlearnbench.tracking.row_plot import ROWS_PLOT, rows_plot
     from unlearnbench.tracking.stream_plot import STREAM_PLOT, stream_plot
 
     if budget_s is not None and not 0 < budget_s < math.inf:
@@ -60,6 +61,7 @@ def carry_out(
         try:
             run_plot(record, record.folder / PLOT)
             stream_plot(record, record.folder / STREAM_PLOT)
+            rows_plot(record, record.folder / ROWS_PLOT)
         except UnlearnBenchError as problem:
             problems.append(problem)
 

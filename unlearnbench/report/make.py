@@ -11,17 +11,19 @@ from pathlib import Path
 from unlearnbench.api.errors import DataError
 from unlearnbench.comparison import compare, grouped, reading_keys
 from unlearnbench.record import Record
+from unlearnbench.report.heat_maps import heat_maps
 from unlearnbench.report.over_stream import stream_figures
 from unlearnbench.report.page import render
 
-_DETAIL = re.compile(r"\.(class|target|epoch|request)=")
-"""Places of readings that are too many for a page; those after earlier requests of a stream are in its figures."""
+_DETAIL = re.compile(r"\.(class|target|row|epoch|request)=")
+"""Places of readings that are too many for a page; rows, classes and earlier requests of a stream have figures."""
 
 
 def make_report(records: Sequence[Record]) -> str:
     """The page about all records, the same text for the same records."""
     keys = [key for key in reading_keys(records) if not _DETAIL.search(key)]
-    return render(compare(records, keys), [stream_figures(group) for group in grouped(records)])
+    groups = grouped(records)
+    return render(compare(records, keys), [stream_figures(group) for group in groups], heat_maps(groups))
 
 
 def write_report(page: str, path: Path) -> None:

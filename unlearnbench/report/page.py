@@ -13,6 +13,8 @@ from unlearnbench.plugins import printable
 from unlearnbench.report.curves import draw_relearn, draw_roc, relearn_curves, roc_curves
 from unlearnbench.report.drawing import Drawing, interval, looks, name_of, number, place_of, verdict
 from unlearnbench.report.gaps import MOST, draw_gaps, gap_readings
+from unlearnbench.report.heat_map_drawing import draw_heat_map
+from unlearnbench.report.heat_maps import FanOut, HeatMap, HeatMaps
 from unlearnbench.report.over_stream import OverStream, draw_stream
 from unlearnbench.report.pareto import contests, draw_pareto, entries
 from unlearnbench.report.templates import environment
@@ -90,14 +92,19 @@ class Group:
     parts: tuple[Part, ...]
 
 
-def render(comparisons: Sequence[Comparison], streams: Sequence[Sequence[OverStream]]) -> str:
-    """The page as HTML that needs nothing but itself; ``streams`` are the figures of each comparison's stream."""
-    both = zip(comparisons, streams, strict=True)
-    groups = [_group(comparison, stream, f"s{place}") for place, (comparison, stream) in enumerate(both, start=1)]
-    return environment().get_template("page.html").render(groups=groups, version=__version__)
+def render(comparisons: Sequence[Comparison], streams: Sequence[Sequence[OverStream]], maps: HeatMaps) -> str:
+    """The page as HTML that needs nothing but itself.
+
+    ``streams`` are the figures of each comparison's stream, ``maps`` those of rows and classes.
+    """
+    every = zip(comparisons, streams, maps.by_group, strict=True)
+    groups = [_group(*each, f"s{place}") for place, each in enumerate(every, start=1)]
+    across = [_across(each, f"across{place}") for place, each in enumerate(maps.fan_outs, start=1)]
+    template = environment().get_template("page.html")
+    return template.render(groups=groups, across=across, version=__version__)
 
 
-def _group(comparison: Comparison, stream: Sequence[OverStream], name: str) -> Group:
+def _group(comparison: Comparison, stream: Sequence[OverStream], maps: Sequence[HeatMap], name: str) -> Group:
     subjects = tuple(dict.fromkeys(row.label for reading in comparison.readings for row in reading.rows))
     lines = [(reading, _line(reading, subjects)) for reading in comparison.readings]
     findings = [(name_of(r), printable(r.conclusion)) for r in comparison.readings if r.conclusion and not place_of(r)]
@@ -114,7 +121,11 @@ def _group(comparison: Comparison, stream: Sequence[OverStream], name: str) -> G
         lines=tuple(line for reading, line in lines if not place_of(reading)),
         places=tuple(line for reading, line in lines if place_of(reading)),
         findings=tuple(findings),
-        parts=(*_over_the_stream(comparison, stream, name), *_parts(comparison, name)),
+        parts=(
+            *_over_the_stream(comparison, stream, name),
+            *_parts(comparison, name),
+            *_rows_and_classes(maps, "Rows and classes", name),
+        ),
     )
 
 
@@ -160,6 +171,18 @@ def _over_the_stream(comparison: Comparison, stream: Sequence[OverStream], name:
     figures = tuple(_figure(draw_stream(each, look, f"{name}-stream{i}")) for i, each in enumerate(stream))
     more = "All other figures and tables are about the models after the last request."
     return (Part("Over the stream", figures, more, ""),) if figures else ()
+
+
+def _across(fan_out: FanOut, name: str) -> Part:
+    """What several scenarios together show: of each, the row of the class that it forgets."""
+    (part,) = _rows_and_classes(fan_out.maps, f"Rows and classes, {printable(fan_out.title)}", name)
+    return part
+
+
+def _rows_and_classes(maps: Sequence[HeatMap], title: str, name: str) -> tuple[Part, ...]:
+    """One part of the page where there are heat maps, none elsewhere."""
+    figures = tuple(_figure(draw_heat_map(each, f"{name}-rows{i}")) for i, each in enumerate(maps))
+    return (Part(title, figures, "", ""),) if figures else ()
 
 
 def _parts(comparison: Comparison, name: str) -> tuple[Part, ...]:

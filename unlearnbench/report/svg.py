@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 WIDTH = 4.0
 """Inches. So narrow that text keeps its size on a phone."""
-COLOURS = ("ink", "muted", "grid", "paper", "c1", "c2", "c3", "c4", "c5", "c6")
-"""Variables of the page's style sheet; the last six tell unlearners apart."""
-SERIES = COLOURS[4:]
+SERIES = ("c1", "c2", "c3", "c4", "c5", "c6")
+"""Variables of the page's style sheet that tell unlearners apart."""
+SCALE = tuple(f"h{step}" for step in range(10))
+"""Those of a scale, from low to high, of one hue and in even steps of lightness.
+
+Text in the colour ``ink`` is legible on the lower half of it, ``paper`` on the upper half, light and dark.
+"""
+COLOURS = ("ink", "muted", "grid", "paper", *SERIES, *SCALE)
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "unlearnbench",
     "svg.fonttype": "none",  # text stays text: a reader can search and copy it, and the page's font draws it
