@@ -8,12 +8,12 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from distributions import HOST, Distribution
-from markup import MADE, anchor, anchored, slug, table, wrapped
+from markup import MADE, anchor, anchored, escaped, slug, table, wrapped
 
 from unlearnbench.api import Recipe
 from unlearnbench.api.params import Param, param_fields
 from unlearnbench.api.specs import DIRECTIONS, EFFORTS, DatasetSpec, MeasureSpec, ModelSpec, Paper, UnlearnerSpec
-from unlearnbench.registry import Component, registry
+from unlearnbench.registry import BroughtTable, Component, registry
 
 KINDS = {"dataset": "Data sets", "model": "Models", "unlearner": "Unlearners", "measure": "Measures"}
 
@@ -99,6 +99,31 @@ def _component(component: Component) -> Iterator[str]:
         yield from _paper(spec.paper)
 
 
+def _table(brought: BroughtTable) -> Iterator[str]:
+    """A table of a paper: how to print it, its columns, and what its first rows are called."""
+    spec = brought.spec
+    yield from (f"### {spec.name} (table)", "", *wrapped(spec.summary), "")
+    yield from (f"`unlearnbench report RUNS --table {spec.name}` prints it from the records of runs.", "")
+    rows = [
+        [
+            escaped(column.heading),
+            f"`{column.measure}`",
+            f"`{column.key}`",
+            ", ".join(
+                [f"times {column.scale:g}"] * (column.scale != 1)
+                + ["runs without a value are counted"] * column.failures
+            ),
+        ]
+        for column in spec.columns
+    ]
+    yield from (*table(["column", "measure", "reading", "printed"], rows), "")
+    if spec.subjects:
+        called = [f"{escaped(heading)} ({subject})" for subject, heading in spec.subjects]
+        yield from (*wrapped(f"Rows before the unlearners: {', '.join(called)}."), "")
+    if spec.paper:
+        yield from _paper(spec.paper)
+
+
 def _facts(component: Component) -> Iterator[list[str]]:
     spec = component.spec
     yield ["version", f"{spec.version} (changes whenever results change)"]
@@ -156,6 +181,11 @@ def plugin_page(distribution: Distribution) -> str:
             lines += [f"## {heading}", ""]
             for component in components:
                 lines += _component(component)
+    tables = [table for table in registry().tables() if table.plugin.distribution == name]
+    if tables:
+        lines += ["## Tables", ""]
+        for brought in tables:
+            lines += _table(brought)
     return "\n".join(lines)
 
 

@@ -79,15 +79,18 @@ def prepare(page: Path, folder: Path) -> None:
         (folder / name).write_text(content, "utf-8")
 
 
-def run(step: Step, folder: Path, site: Path | None = None) -> str:
+def run(step: Step, folder: Path, site: Path | None = None, scripts: Path | None = None) -> str:
     """Run a command in a folder; returns what it printed, with the folder's path as the documents show it.
+
+    ``site`` has plugins that are installed nowhere else, ``scripts`` commands that go before the installed ones.
 
     Raises:
         AssertionError: it ended with another exit code than the page says.
     """
     unwanted = ("UNLEARNBENCH_PLUGINS", "UNLEARNBENCH_TRACEBACK", "MLFLOW_TRACKING_URI", "COLUMNS", "PYTEST_ADDOPTS")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
-    environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), environment.get("PATH", "")])
+    places = [sysconfig.get_path("scripts"), environment.get("PATH", "")]
+    environment["PATH"] = os.pathsep.join([*([str(scripts)] if scripts else []), *places])
     environment["OMP_NUM_THREADS"] = "1"
     if site is not None:
         environment["PYTHONPATH"] = str(site)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pluggy import HookspecMarker
 
-from unlearnbench.api import DatasetSpec, MeasureSpec, ModelSpec, UnlearnerSpec
+from unlearnbench.api import DatasetSpec, MeasureSpec, ModelSpec, TableSpec, UnlearnerSpec
 
 hookspec = HookspecMarker("unlearnbench")
 
@@ -31,10 +31,16 @@ def unlearnbench_measures() -> Iterable[MeasureSpec]:  # type: ignore[empty-body
     """Measures. ``measure(evidence)`` yields readings and is called once per subject."""
 
 
+@hookspec
+def unlearnbench_tables() -> Iterable[TableSpec]:  # type: ignore[empty-body]
+    """Tables of papers. Columns name readings of measures; ``unlearnbench report --table NAME`` prints records so."""
+
+
 HOOKS: dict[str, str] = {
     "unlearnbench_datasets": "dataset",
     "unlearnbench_models": "model",
     "unlearnbench_unlearners": "unlearner",
     "unlearnbench_measures": "measure",
+    "unlearnbench_tables": "table",
 }
-"""Which kind of component each hook returns."""
+"""Which kind of component each hook returns; a table is none, but is declared in the same way."""

@@ -20,6 +20,7 @@ import pluggy
 from unlearnbench import hookspecs
 from unlearnbench.api.params import param_fields
 from unlearnbench.api.specs import API_VERSION, SPEC_TYPES, Spec
+from unlearnbench.api.tables import TableSpec
 
 GROUP = "unlearnbench"
 ALLOW_VARIABLE = "UNLEARNBENCH_PLUGINS"
@@ -28,6 +29,8 @@ SUPPORTED_API = range(1, API_VERSION + 1)
 DEPRECATED_API: dict[int, str] = {}
 """Supported versions that a later host will refuse: which host that is, and what a plugin's author does about it."""
 SLOW_S = 0.5
+RETURNED: dict[str, type[Spec] | type[TableSpec]] = {**SPEC_TYPES, TableSpec.kind: TableSpec}
+"""What the hook of each kind must return."""
 HEAVY = ("torch", "numpy", "pandas", "sklearn", "mlflow", "scipy", "PIL")
 
 
@@ -40,9 +43,15 @@ class Plugin:
     distribution: str = ""
     version: str = ""
     specs: tuple[Spec, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
     error: str = ""
     warnings: tuple[str, ...] = ()
     load_s: float = field(default=0.0, compare=False)
+
+    @property
+    def brings(self) -> list[tuple[str, str]]:
+        """Kind and name of all that it brings."""
+        return [(type(s).kind, s.name) for s in self.specs] + [(t.kind, t.name) for t in self.tables]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,7 +62,7 @@ class Plugin:
             "status": "broken" if self.error else "ok",
             "error": self.error,
             "warnings": list(self.warnings),
-            "components": [f"{type(s).kind}:{s.name}" for s in self.specs],
+            "components": [f"{kind}:{name}" for kind, name in self.brings],
         }
 
 
@@ -85,13 +94,14 @@ def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
     heavy_before = {m for m in HEAVY if m in sys.modules}
     printed = io.StringIO()
     specs: tuple[Spec, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
     error = ""
     warnings = []
     try:
         # What a plugin prints while it loads must not end up in somebody's --json.
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             module = importlib.import_module(entry.module)
-            specs = _collect(module)
+            specs, tables = _collect(module)
             if module.UNLEARNBENCH_API in DEPRECATED_API:
                 api = module.UNLEARNBENCH_API
                 warnings.append(f"was written for API {api}, which is deprecated: {DEPRECATED_API[api]}")
@@ -107,10 +117,10 @@ def _load(entry: EntryPoint, distribution: str, version: str) -> Plugin:
     if printed.closed or printed.getvalue().strip():
         warnings.append("prints while it loads")
     name, distribution = printable(entry.name), printable(distribution)
-    return Plugin(name, entry.module, distribution, version, specs, error, tuple(warnings), took)
+    return Plugin(name, entry.module, distribution, version, specs, tables, error, tuple(warnings), took)
 
 
-def _collect(module: ModuleType) -> tuple[Spec, ...]:
+def _collect(module: ModuleType) -> tuple[tuple[Spec, ...], tuple[TableSpec, ...]]:
     api = getattr(module, "UNLEARNBENCH_API", None)
     if api is None:
         raise ValueError(f"does not say which API it was written for; add UNLEARNBENCH_API = {API_VERSION}")
@@ -120,22 +130,23 @@ def _collect(module: ModuleType) -> tuple[Spec, ...]:
     manager.add_hookspecs(hookspecs)
     manager.register(module, name=module.__name__)
     manager.check_pending()
-    specs: list[Spec] = []
+    found: list[Spec | TableSpec] = []
     for hook, kind in hookspecs.HOOKS.items():
         for answer in getattr(manager.hook, hook)():
-            specs.extend(_checked(hook, kind, answer))
-    if not specs:
+            found.extend(_checked(hook, kind, answer))
+    if not found:
         raise ValueError("implements no hook")
-    return tuple(sorted(specs, key=lambda s: (type(s).kind, s.name)))
+    found.sort(key=lambda s: (type(s).kind, s.name))
+    return tuple(s for s in found if isinstance(s, Spec)), tuple(s for s in found if isinstance(s, TableSpec))
 
 
-def _checked(hook: str, kind: str, answer: object) -> Iterable[Spec]:
+def _checked(hook: str, kind: str, answer: object) -> Iterable[Spec | TableSpec]:
     if not isinstance(answer, Iterable) or isinstance(answer, str):
         raise TypeError(f"{hook} must return a list of specs, not {type(answer).__name__}")
     for spec in answer:
-        if not isinstance(spec, SPEC_TYPES[kind]):
-            raise TypeError(f"{hook} must return {SPEC_TYPES[kind].__name__} objects, not {type(spec).__name__}")
-        helps = [field.param.help for field in param_fields(spec.params)]
+        if not isinstance(spec, RETURNED[kind]):
+            raise TypeError(f"{hook} must return {RETURNED[kind].__name__} objects, not {type(spec).__name__}")
+        helps = [field.param.help for field in param_fields(spec.params)] if isinstance(spec, Spec) else []
         if not all(line.isprintable() for text in _texts([spec.to_json(), helps]) for line in text.split("\n")):
             raise ValueError(f"{spec.name} has a text with control characters, which could rewrite a terminal")
         yield spec

@@ -11,6 +11,7 @@ from typing import Any
 
 from unlearnbench.api.errors import PluginError, UsageError, did_you_mean
 from unlearnbench.api.specs import Spec
+from unlearnbench.api.tables import TableSpec
 from unlearnbench.plugins import Plugin, described, load_plugins
 
 
@@ -57,6 +58,14 @@ class Component:
         }
 
 
+@dataclass(frozen=True)
+class BroughtTable:
+    """A table of a paper and the plugin that brought it."""
+
+    spec: TableSpec
+    plugin: Plugin
+
+
 class Registry:
     """Read-only collection of components; duplicates and broken plugins are kept as problems, not raised."""
 
@@ -71,6 +80,17 @@ class Registry:
         )
         self.duplicates: Mapping[tuple[str, str], tuple[Component, ...]] = MappingProxyType(
             {key: tuple(found) for key, found in by_name.items() if len(found) > 1}
+        )
+
+        tables: dict[str, list[BroughtTable]] = {}
+        for plugin in self.plugins:
+            for table in plugin.tables:
+                tables.setdefault(table.name, []).append(BroughtTable(table, plugin))
+        self._tables: Mapping[str, BroughtTable] = MappingProxyType(
+            {name: found[0] for name, found in sorted(tables.items()) if len(found) == 1}
+        )
+        self.duplicate_tables: Mapping[str, tuple[BroughtTable, ...]] = MappingProxyType(
+            {name: tuple(found) for name, found in sorted(tables.items()) if len(found) > 1}
         )
 
     def names(self, kind: str) -> list[str]:
@@ -94,11 +114,32 @@ class Registry:
             raise unknown(kind, name, self.names(kind), where=where, hint=self._broken_hint())
         return self._components[kind, name]
 
+    def tables(self) -> list[BroughtTable]:
+        """Tables of papers, by name."""
+        return list(self._tables.values())
+
+    def table(self, name: str, *, where: str = "") -> BroughtTable:
+        """Look a table of a paper up.
+
+        Raises:
+            UsageError: unknown name, with suggestions and, if plugins are broken, their names.
+            PluginError: two plugins bring the same name.
+        """
+        if name in self.duplicate_tables:
+            both = " and ".join(table.plugin.distribution for table in self.duplicate_tables[name])
+            raise PluginError("duplicate-name", f"table {name!r} is brought by {both}", hint="uninstall one of them")
+        if name not in self._tables:
+            raise unknown("table", name, self._tables, where=where, hint=self._broken_hint())
+        return self._tables[name]
+
     def problems(self) -> list[str]:
         """One line per broken plugin and per duplicate name."""
         lines = [f"plugin {p.name} ({p.distribution or p.module}): {p.error}" for p in self.plugins if p.error]
         for (kind, name), found in sorted(self.duplicates.items()):
             lines.append(f"{kind} {name!r} is brought by {' and '.join(_whose(c) for c in found)}; none is used")
+        for name, tables in self.duplicate_tables.items():
+            both = " and ".join(table.plugin.distribution for table in tables)
+            lines.append(f"table {name!r} is brought by {both}; none is used")
         return lines
 
     def _broken_hint(self) -> str:

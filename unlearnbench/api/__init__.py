@@ -28,6 +28,7 @@ from unlearnbench.api.specs import (
     Spec,
     UnlearnerSpec,
 )
+from unlearnbench.api.tables import TableColumn, TableSpec
 
 hookimpl = HookimplMarker("unlearnbench")
 """Marks the functions of a plugin module that implement hooks."""
@@ -50,6 +51,8 @@ __all__ = [
     "ReadingSpec",
     "Recipe",
     "Spec",
+    "TableColumn",
+    "TableSpec",
     "UnlearnBenchError",
     "UnlearnerSpec",
     "UsageError",

@@ -62,6 +62,16 @@ class Paper:
     deviations: tuple[str, ...] = ()
 
 
+def paper_json(paper: Paper) -> dict[str, Any]:
+    """A paper as JSON."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(paper).items()}
+
+
+def is_name(name: object) -> bool:
+    """Whether this is how components are named: lower-case words joined by ``-`` or ``.``."""
+    return isinstance(name, str) and bool(_NAME.match(name))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """A component: its name, what it does, where its code is, what it is capable of.
@@ -80,7 +90,7 @@ class Spec:
     paper: Paper | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.match(self.name):
+        if not is_name(self.name):
             raise ValueError(f"name {self.name!r} must be lower-case words joined by '-' or '.'")
         if not isinstance(self.target, str) or not _TARGET.match(self.target):
             raise ValueError(f"target {self.target!r} of {self.name} must look like 'module:Class'")
@@ -101,7 +111,7 @@ class Spec:
             if field.name == "params":
                 value = f"{value.__module__}:{value.__qualname__}"
             elif isinstance(value, Paper):
-                value = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(value).items()}
+                value = paper_json(value)
             elif isinstance(value, tuple):
                 value = [dataclasses.asdict(v) if isinstance(v, ReadingSpec) else v for v in value]
             found[field.name] = value

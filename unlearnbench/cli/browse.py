@@ -18,12 +18,14 @@ from unlearnbench.api.specs import (
     REQUESTS,
     TASKS,
     MeasureSpec,
-    Paper,
     Spec,
 )
+from unlearnbench.api.tables import TableSpec
+from unlearnbench.cli.papers import cited, show_paper
 from unlearnbench.plugins import load_plugins
-from unlearnbench.registry import Component, registry
+from unlearnbench.registry import BroughtTable, Component, registry
 
+TABLE = TableSpec.kind
 KINDS = {"datasets": "dataset", "models": "model", "unlearners": "unlearner", "measures": "measure"}
 
 
@@ -40,10 +42,10 @@ def _columns(lines: Sequence[tuple[str, ...]]) -> None:
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice([*KINDS, "scenarios"]))
+@click.argument("kind", type=click.Choice([*KINDS, "tables", "scenarios"]))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(kind: str, as_json: bool) -> None:
-    """List what is installed: datasets, models, unlearners, measures or scenarios."""
+    """List what is installed: datasets, models, unlearners, measures, tables of papers, or scenarios."""
     if kind == "scenarios":
         from unlearnbench.config import scenario, scenario_names
 
@@ -53,26 +55,29 @@ def list_command(kind: str, as_json: bool) -> None:
         else:
             _columns([(scene["name"], scene["summary"]) for scene in scenes])
         return
+    if kind == "tables":
+        _list_tables(as_json)
+        return
     components = registry().components(KINDS[kind])
     if as_json:
         echo_json([{**c.spec.to_json(), "distribution": c.plugin.distribution} for c in components])
     else:
         _columns(
             [
-                (c.spec.name, _paper(c.spec.paper), _capabilities(c.spec), c.plugin.distribution, c.spec.summary)
+                (c.spec.name, cited(c.spec.paper), _capabilities(c.spec), c.plugin.distribution, c.spec.summary)
                 for c in components
             ]
         )
     _report_problems()
 
 
-def _paper(paper: Paper | None) -> str:
-    """A paper as a text cites it: Foster et al. 2024."""
-    if paper is None:
-        return "-"
-    families = [author.split()[-1] for author in paper.authors]
-    names = " and ".join(families) if len(families) < 3 else f"{families[0]} et al."
-    return f"{names} {paper.year}"
+def _list_tables(as_json: bool) -> None:
+    tables = registry().tables()
+    if as_json:
+        echo_json([{**table.spec.to_json(), "distribution": table.plugin.distribution} for table in tables])
+    else:
+        _columns([(t.spec.name, cited(t.spec.paper), t.plugin.distribution, t.spec.summary) for t in tables])
+    _report_problems()
 
 
 def _capabilities(spec: Spec) -> str:
@@ -89,10 +94,10 @@ def _report_problems() -> None:
 
 @click.command("show")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(sorted(KINDS.values())), help="When several kinds have the name.")
+@click.option("--kind", type=click.Choice(sorted([*KINDS.values(), TABLE])), help="When several kinds have the name.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the JSON Schema of the parameters.")
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
-    """Show a component (its parameters, paper, deviations), a scenario, or the `recipe` of a training run."""
+    """Show a component (its parameters, paper, deviations), a table of a paper, a scenario, or the `recipe`."""
     from unlearnbench.config import scenario, scenario_names
 
     if name == "recipe":
@@ -102,6 +107,9 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         _show_scenario(scenario(name), as_json)
         return
     component = _find(name, kind)
+    if isinstance(component, BroughtTable):
+        _show_table(component, as_json)
+        return
     if as_json:
         from unlearnbench.parameters import parameters_schema
 
@@ -111,9 +119,13 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     _show_component(component)
 
 
-def _find(name: str, kind: str | None) -> Component:
+def _find(name: str, kind: str | None) -> Component | BroughtTable:
+    if kind == TABLE:
+        return registry().table(name, where="show")
     kinds = [kind] if kind else list(KINDS.values())
-    found = [registry().get(k, name) for k in kinds if name in registry().names(k)]
+    found: list[Component | BroughtTable] = [registry().get(k, name) for k in kinds if name in registry().names(k)]
+    if not kind and not found:  # a component wins: a method and its paper's table may well share a name
+        found += [table for table in registry().tables() if table.spec.name == name]
     if len(found) > 1:
         which = " or ".join(type(c.spec).kind for c in found)
         raise UsageError("ambiguous-name", f"{name!r} is a {which}", where="show", hint="say which with --kind")
@@ -124,8 +136,10 @@ def _find(name: str, kind: str | None) -> Component:
         for k in kinds:
             if (k, name) in registry().duplicates:
                 registry().get(k, name)
-        scenes = [] if kind else scenario_names()
-        raise unknown("component", name, [n for k in kinds for n in registry().names(k)] + scenes)
+        if not kind and name in registry().duplicate_tables:
+            registry().table(name)
+        others = [] if kind else [*(table.spec.name for table in registry().tables()), *scenario_names()]
+        raise unknown("component", name, [n for k in kinds for n in registry().names(k)] + others)
     return found[0]
 
 
@@ -155,16 +169,25 @@ def _show_component(component: Component) -> None:
         _show_readings(spec)
     _show_parameters(spec.params)
     if spec.paper:
-        paper = spec.paper
-        click.echo(f"\npaper\n  {', '.join(paper.authors)}. {paper.title}. {paper.venue} {paper.year}.")
-        for label, value in (("doi", paper.doi), ("arXiv", paper.arxiv)):
-            if value:
-                click.echo(f"  {label}: {value}")
-        if paper.deviations:
-            click.echo("\nwhere this differs from the paper")
-            for sentence in paper.deviations:
-                click.echo(textwrap.fill(sentence, 100, initial_indent="  - ", subsequent_indent="    "))
+        show_paper(spec.paper)
     _show_scenario_recipes(spec.name)
+
+
+def _show_table(table: BroughtTable, as_json: bool) -> None:
+    spec = table.spec
+    if as_json:
+        echo_json({**spec.to_json(), "distribution": table.plugin.distribution})
+        return
+    click.echo(f"{spec.name} (table) from {table.plugin.distribution}\n  {spec.summary}\n\ncolumns")
+    for column in spec.columns:
+        times = f", times {column.scale:g}" if column.scale != 1 else ""
+        counted = ", and how many runs have no value" if column.failures else ""
+        click.echo(f"  {column.heading}  ({column.measure}: {column.key}{times}{counted})")
+    click.echo("\nrows before the unlearners")
+    for subject, heading in spec.subjects:
+        click.echo(f"  {heading}  ({subject})")
+    if spec.paper:
+        show_paper(spec.paper)
 
 
 def _show_parameters(params: type[Any]) -> None:
@@ -237,7 +260,8 @@ def _show_scenario(scene: dict[str, Any], as_json: bool) -> None:
 def cite_command(names: tuple[str, ...], unlearners: tuple[str, ...]) -> None:
     """Print BibTeX of components; without a name, of everything that has a paper."""
     if not names and not unlearners:
-        found = [c for kind in KINDS.values() for c in registry().components(kind)]
+        found: list[Component | BroughtTable] = [c for kind in KINDS.values() for c in registry().components(kind)]
+        found += registry().tables()
     else:
         found = [_find(name, None) for name in names] + [_find(name, "unlearner") for name in unlearners]
     entries = {}
@@ -262,12 +286,14 @@ def plugins_command(as_json: bool) -> int:
     else:
         for plugin in plugins:
             origin = f"{plugin.distribution} {plugin.version}".strip()
-            brings = ", ".join(f"{type(s).kind} {s.name}" for s in plugin.specs)
+            brings = ", ".join(f"{kind} {name}" for kind, name in plugin.brings)
             click.echo(f"{plugin.name}  {origin}\n    {'BROKEN ' + plugin.error if plugin.error else brings}")
             for warning in plugin.warnings:
                 click.echo(f"    warning: {warning}")
         for (kind, name), both in sorted(registry().duplicates.items()):
             click.echo(f"DUPLICATE {kind} {name}: {' and '.join(c.plugin.distribution for c in both)}; none is used")
+        for name, tables in registry().duplicate_tables.items():
+            click.echo(f"DUPLICATE table {name}: {' and '.join(t.plugin.distribution for t in tables)}; none is used")
     return PluginError.exit_code if registry().problems() else 0
 
 

@@ -16,6 +16,7 @@ from unlearnbench.comparison.document import (
     ReadingComparison,
     Row,
 )
+from unlearnbench.comparison.tables import FilledTable, fill_table
 from unlearnbench.statistics import Components, Estimate
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Components",
     "Contender",
     "Estimate",
+    "FilledTable",
     "Floor",
     "LeftOut",
     "Pair",
@@ -30,6 +32,7 @@ __all__ = [
     "ReadingComparison",
     "Row",
     "compare",
+    "fill_table",
     "grouped",
     "reading_keys",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from unlearnbench.api.errors import IncompatibleError, PluginError
-from unlearnbench.api.runtime import BudgetExceeded, Mask, Meter, Result, UnlearnJob, View, masked, predict
+from unlearnbench.api.runtime import BudgetExceeded, Mask, Meter, Reading, Result, UnlearnJob, View, masked, predict
 from unlearnbench.config import resolve_experiment
 from unlearnbench.guard import guarded, time_limit
 from unlearnbench.phases import Phases
@@ -108,6 +108,8 @@ class Bench:
     component: Component
     registry: Registry
     find_folder: Callable[[], Path]
+    readings: dict[tuple[str, ...], list[Reading]] = field(default_factory=dict)
+    """What a measure under test said, by subject, evidence and unlearner."""
     _served: dict[str, Served] = field(default_factory=dict)
     _overran: bool = False
 

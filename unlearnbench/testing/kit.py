@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unlearnbench.api.errors import UnlearnBenchError, UsageError
+from unlearnbench.api.tables import TableSpec
 from unlearnbench.guard import deterministic
 from unlearnbench.plugins import Plugin, described, load_plugins
 from unlearnbench.registry import Component, Registry, unknown
-from unlearnbench.testing import datasets, measures, models, packaging, unlearners
+from unlearnbench.testing import datasets, measures, models, packaging, tables, unlearners
 from unlearnbench.testing.bench import Bench
 from unlearnbench.testing.contract import Broken, Check, NotApplicable, name_of, sentence_of
 from unlearnbench.testing.problems import PLUGIN as PROBLEMS
+from unlearnbench.testing.tables import TableBench
 
 Status = Literal["passed", "failed", "expected", "not-applicable"]
 BY_KIND: Mapping[str, tuple[Check, ...]] = {
@@ -27,6 +29,7 @@ BY_KIND: Mapping[str, tuple[Check, ...]] = {
     "dataset": datasets.CHECKS,
     "model": models.CHECKS,
 }
+OF_TABLES: tuple[Check, ...] = (packaging.supports_this_api, packaging.loads_light, *tables.CHECKS)
 EXPECTED = "UNLEARNBENCH_EXPECTED_FAILURES"
 """A plugin's light module may hold ``{component: {check: reason}}`` under this name."""
 
@@ -48,20 +51,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Bound:
-    """A check bound to a component. Calling it holds the component to the sentence, as a test does."""
+    """A check bound to a component or a table. Calling it holds it to the sentence, as a test does."""
 
-    bench: Bench = field(repr=False)
+    bench: Bench | TableBench = field(repr=False)
     check: Check
     is_last: bool = False
 
     @property
     def id(self) -> str:
         """Component and check, as they are shown."""
-        return f"{self.bench.spec.name}-{name_of(self.check)}"
+        kind = f"{TableSpec.kind}-" if isinstance(self.bench, TableBench) else ""
+        return f"{kind}{self.bench.spec.name}-{name_of(self.check)}"
 
     def outcome(self) -> Outcome:
         """Run the check. A failure that the plugin expects, with a reason, must happen."""
-        expected = _expected(self.bench.component).get(name_of(self.check), "")
+        # A table is data: there is no reason for which it could not be as it should.
+        reasons = _expected(self.bench.component) if isinstance(self.bench, Bench) else {}
+        expected = reasons.get(name_of(self.check), "")
         status: Status
         try:
             with deterministic(1):  # as in a run: another number of threads gives other bits
@@ -81,7 +87,8 @@ class Bound:
 
     def __call__(self) -> None:
         outcome = self.outcome()
-        if self.is_last:  # a worker that is killed at the end of its tests leaves nothing behind
+        if self.is_last and isinstance(self.bench, Bench):
+            # A worker that is killed at the end of its tests leaves nothing behind.
             shutil.rmtree(self.bench.folder, ignore_errors=True)
         if outcome.status == "failed":
             raise Broken(f"{outcome.sentence} {outcome.message}")
@@ -98,7 +105,7 @@ def _expected(component: Component) -> Mapping[str, str]:
 
 
 def checks_of(distribution: str) -> Iterator[Bound]:
-    """Every check of every component that a distribution brings, by component.
+    """Every check of every component and table that a distribution brings.
 
     Raises:
         UsageError: no such distribution is installed, it does not load, or it names checks that do not exist.
@@ -112,7 +119,7 @@ def checks_of(distribution: str) -> Iterator[Bound]:
 
 
 def checks_of_plugin(plugin: Plugin, installed: Iterable[Plugin]) -> Iterator[Bound]:
-    """Every check of every component of one plugin, among the plugins that are there.
+    """Every check of every component and table of one plugin, among the plugins that are there.
 
     Raises:
         UsageError: it does not load, or it expects failures of checks that do not exist.
@@ -129,6 +136,9 @@ def checks_of_plugin(plugin: Plugin, installed: Iterable[Plugin]) -> Iterator[Bo
             raise unknown("check", min(stray), map(name_of, checks), where=f"{plugin.module}.{EXPECTED}")
         bench = Bench(component, registry, functools.partial(_folder, plugin.distribution, kind, spec.name))
         yield from (Bound(bench, check, check is checks[-1]) for check in checks)
+    for table in plugin.tables:
+        brought = TableBench(registry.table(table.name), registry)
+        yield from (Bound(brought, check) for check in OF_TABLES)
 
 
 def _folder(*names: str) -> Path:
