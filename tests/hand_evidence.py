@@ -46,6 +46,7 @@ class HandEvidence:
     task: Task = field(default_factory=Classification)
     request: Request = field(default_factory=lambda: Request("samples", "0" * 64))
     seed: int = 0
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -87,10 +88,6 @@ class HandEvidence:
     @property
     def certificate(self) -> Mapping[str, Any] | None:
         return None
-
-    @property
-    def artifacts(self) -> Mapping[str, Any]:
-        return {}
 
 
 def shuffled_rows(data: Data, seed: int = 1) -> tuple[Data, Tensor]:

@@ -56,13 +56,24 @@ def known(record: Record, key: str, subject: str = "unlearned") -> float:
     return value
 
 
-def _run(unlearner: str, *, store: Path | None = None, **options: Any) -> Record:
-    (record,) = unlearnbench.run(unlearner, store=store or _store().name, **options)
+def _run(unlearner: str, *, out: Path, store: Path | None = None, **options: Any) -> Record:
+    (record,) = unlearnbench.run(unlearner, out=out, store=store or shared_store(out), **options)
     assert record.status == "complete"
     return record
 
 
+def shared_store(folder: Path) -> Path:
+    """One store for all tests of a session, so that originals and gold models are trained once.
+
+    ``folder`` is any temporary folder of pytest. The folders of a session's processes lie side by side, and a store
+    may be used by many processes at once. A process without siblings has a store of its own.
+    """
+    for place in folder.parents:
+        if place.name.startswith("popen-gw"):
+            return place.parent / "scenarios"
+    return Path(_own().name)
+
+
 @functools.cache
-def _store() -> tempfile.TemporaryDirectory[str]:
-    """One store for all tests of a process, so that originals and gold models are trained once."""
+def _own() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="unlearnbench-scenarios-", ignore_cleanup_errors=True)

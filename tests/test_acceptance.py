@@ -177,6 +177,11 @@ def fresh(out: Path, *more: str) -> Record:
     return read_record(out / document["id"])
 
 
+@pytest.fixture(scope="module")
+def first(folder: Path) -> Record:
+    return fresh(folder / "first")
+
+
 def assert_same(one: Record, other: Record) -> None:
     for part in STABLE:
         assert one.document[part] == other.document[part], part
@@ -191,18 +196,16 @@ def assert_same(one: Record, other: Record) -> None:
     assert (one.folder / PREDICTIONS).read_bytes() == (other.folder / PREDICTIONS).read_bytes()
 
 
-def test_two_fresh_stores_give_the_same_weights_readings_and_digest(folder: Path) -> None:
-    first, second = fresh(folder / "first"), fresh(folder / "second")
-    assert_same(first, second)
+def test_two_fresh_stores_give_the_same_weights_readings_and_digest(folder: Path, first: Record) -> None:
+    assert_same(first, fresh(folder / "second"))
     shas = [model["sha256"] for models in first.document["models"].values() for model in models]
     assert len(set(shas)) == 3
     entries = (folder / "second" / "store").rglob("entry.json")
     assert {json.loads(path.read_text("utf-8"))["weights_sha256"] for path in entries} == set(shas)
 
 
-def test_a_cache_hit_changes_nothing(folder: Path) -> None:
-    first = fresh(folder / "computed")
-    shutil.copytree(folder / "computed" / "store", folder / "reused" / "store")
+def test_a_cache_hit_changes_nothing(folder: Path, first: Record) -> None:
+    shutil.copytree(folder / "first" / "store", folder / "reused" / "store")
     again = fresh(folder / "reused")
     assert_same(first, again)
     assert again.document["costs"] == first.document["costs"]  # nothing was trained a second time

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import pytest
+import warm
 from records import run_document
 
 from unlearnbench.cli import app
@@ -87,7 +88,7 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, tutorial
     examples.prepare(page, tmp_path)
     site = tutorial_site if page == TUTORIAL else None
     for step in examples.steps(page):
-        printed = examples.run(step, tmp_path, site)
+        printed = examples.run(step, tmp_path, site, warm.scripts())
         assert examples.differences(step.shown, printed) == [], step.command
 
 

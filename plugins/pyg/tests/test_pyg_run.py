@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 RECIPE = [
     f"--set=recipe.{setting}"
@@ -21,8 +21,8 @@ RECIPE = [
 def run(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     """The records of a run whose standard error stays empty, warnings of libraries included."""
     done = subprocess.run(
-        [sys.executable, "-m", "unlearnbench", "run", "--dataset", "tu", "--set=tu.dataset=SHAPES", "--no-tracking",
-         "--json", *RECIPE, *arguments],
+        [warm.command(), "run", "--dataset", "tu", "--set=tu.dataset=SHAPES", "--no-tracking", "--json", *RECIPE,
+         *arguments],
         capture_output=True, text=True, check=False, timeout=300, cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 from forging import copied, edit, forge, forge_tensors, read, tensors_of
 from torch import Tensor
 
@@ -31,7 +31,7 @@ def command(*arguments: str | Path, data: Path | None = None) -> subprocess.Comp
     """Run the command line in a process of its own, with another data folder if one is given."""
     more = {} if data is None else {"UNLEARNBENCH_DATA": str(data)}
     done = subprocess.run(
-        [sys.executable, "-m", "unlearnbench", *map(str, arguments)],
+        [warm.command(), *map(str, arguments)],
         capture_output=True, text=True, check=False, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1", **more},
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr

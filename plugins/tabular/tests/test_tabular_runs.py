@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import warm
 from unlearnbench_tabular.mulan import Yeast
 from unlearnbench_tabular.plugin import DrawParams
 
@@ -18,7 +18,7 @@ UNLEARNERS = ("--unlearner", "finetune", "--unlearner", "salun", "--unlearner", 
 
 def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "unlearnbench", *arguments], capture_output=True, text=True, check=False, timeout=300,
+        [warm.command(), *arguments], capture_output=True, text=True, check=False, timeout=300,
         cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 

@@ -45,7 +45,8 @@ def test_the_rows_that_training_exposes_most_stay_exposed(locations: Record) -> 
 
 @pytest.mark.acceptance
 def test_wrong_labels_that_a_small_network_memorised_are_caught(tmp_path: Path) -> None:
-    record = measured("salun", "digits-noisy-cnn-random10/v1", AUDITS, tmp_path)
+    """With 8 shadows, on seeds 0 and 1: original 0.92 and 0.91, SalUn 0.80 and 0.79, gold 0.48 and 0.47."""
+    record = measured("salun", "digits-noisy-cnn-random10/v1", ["u-lira"], tmp_path, {"u-lira.shadows": 8})
     assert known(record, "u-lira-auc", "original") >= 0.85
     assert known(record, "u-lira-auc", "unlearned") >= 0.7
     assert abs(known(record, "u-lira-auc", "gold") - 0.5) <= 0.06
