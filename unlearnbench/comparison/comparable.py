@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from unlearnbench.comparison.document import LeftOut
 from unlearnbench.identity import digest
+from unlearnbench.plugins import printable
 from unlearnbench.record import Record
 
 
@@ -90,13 +92,22 @@ def title(records: Sequence[Record]) -> str:
     """What was run, in one line."""
     document = records[0].document
     request = document["requests"][-1]
-    what = f"{request['kind']}: forget {request['forget']:,} of {request['forget'] + request['retain']:,} rows"
+    rows = f"forget {request['forget']:,} of {request['forget'] + request['retain']:,} rows"
+    what = f"{_named(document['spec']['requests'][-1], request['kind'])}: {rows}"
     if "elements" in request:
         what = f"{request['kind']}: forget {request['elements']:,}"
     if len(document["requests"]) > 1:
         what = f"{len(document['requests'])} requests, the last {what}"
     seeds = len({(record.document["spec"]["seeds"]["train"]) for record in records})
     return f"{place(records[0])} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _named(asked: Mapping[str, Any], kind: str) -> str:
+    """A request by its kind, and the classes that it names: runs of a fan-out differ in nothing else."""
+    names = [str(name) for name in asked.get("classes", ())]
+    if not names:
+        return kind
+    return printable(shorten(f"{'classes' if len(names) > 1 else 'class'} {', '.join(names)}", 60, placeholder=" …"))
 
 
 def labels(records: Iterable[Record]) -> dict[str, str]:
