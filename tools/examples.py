@@ -31,6 +31,7 @@ _FILE = re.compile(r"<!-- file: (\S+) -->\n```\w*\n(.*?)^```$", re.DOTALL | re.M
 _RUN = re.compile(r"(<!-- run(?:: exit (\d+))? -->\n```console\n)(.*?)(^```$)", re.DOTALL | re.MULTILINE)
 _OUTPUT = re.compile(r"(    (unlearnbench [^\n]+)\n\n<!-- output: begin -->\n)(.*?)(<!-- output: end -->)", re.DOTALL)
 _SKIP = "..."
+_TIME = re.compile(r"(?<![\w.])\d[\d.e+-]*(?= (?:CPU s|ms of CPU time)\b)")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def _comparable(text: str) -> list[list[str]]:
     found = []
     timed: int | None = None
     for line in text.splitlines():
+        line = _TIME.sub("#", line)
         cells = re.split(r"\s{2,}", line.strip())
         if "CPU s" in cells:
             timed = cells.index("CPU s") + 1  # the column of names has no heading
@@ -186,7 +188,8 @@ def _rewrite(page: Path, site: Path) -> None:
             return "\n".join([f"{match[1]}{lines[0]}", *lines[1:], match[4]])
 
         def output(match: re.Match[str]) -> str:
-            return f"{match[1]}```text\n{run(Step(match[2], ''), folder)}\n```\n\n{match[4]}"
+            printed = run(Step(match[2], ""), folder)
+            return match[0] if _SKIP in match[3].splitlines() else f"{match[1]}```text\n{printed}\n```\n\n{match[4]}"
 
         page.write_text(_OUTPUT.sub(output, _RUN.sub(console, page.read_text("utf-8"))), "utf-8")
 

@@ -247,12 +247,15 @@ _FLAGS = {"seeds": "--seed", "measures": "--measure", "preprocessing": "--prepro
 
 
 def _show(outcome: Outcome, out: Path, *, tracked: bool) -> None:
+    from unlearnbench.cli.preparations import shared_preparations
     from unlearnbench.cli.stream_table import print_streams
     from unlearnbench.cli.table import print_table
     from unlearnbench.tracking.mlflow_sink import tracking_uri
 
     print_table(outcome.records)
     print_streams(outcome.records)
+    for line in shared_preparations(outcome.records):
+        click.echo(line)
     made = len(outcome.computed)
     stored = "everything came from the store" if not made else f"{made} stored for next time"
     click.echo(f"{len(outcome.records)} run{'s' if len(outcome.records) != 1 else ''}; models: {stored}")

@@ -35,7 +35,7 @@ from unlearnbench_wfnet.targets import find_targets
 from unlearnbench_wfnet.untraining import untrain
 
 SCENARIO = "digits-cnn-class3/v1"
-PARAMETERS = {"forget_weight": 1.0, "epochs": 60, "patience": 50}
+PARAMETERS = {"forget_weight": 2.0, "epochs": 60, "patience": 50}
 CPU = torch.device("cpu")
 CLASSES = range(10)
 

@@ -19,11 +19,10 @@ def wfnet(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 
 def test_every_row_forgets_its_own_class_and_knows_most_of_the_others(wfnet: Record) -> None:
-    """The network is narrow, 48 channels without normalisation, so that a row costs the other classes more."""
     for part in ("", "-train"):
         assert known(wfnet, f"rows-acc-f-max{part}") <= 0.05
-        assert known(wfnet, f"rows-acc-r{part}") >= 0.75
-        assert known(wfnet, f"rows-acc-r-min{part}") >= 0.6
+        assert known(wfnet, f"rows-acc-r{part}") >= 0.88
+        assert known(wfnet, f"rows-acc-r-min{part}") >= 0.8
         assert known(wfnet, f"rows-acc-f{part}", "original") >= 0.95
 
 
