@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import warm
+
 from unlearnbench_tabular.mulan import Yeast
 from unlearnbench_tabular.plugin import DrawParams
 
