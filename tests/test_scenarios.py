@@ -16,7 +16,7 @@ from unlearnbench.registry import registry
 REDUCED: dict[str, dict[str, Any]] = {
     "fashion-cnn-random10/v1": {"fashion-mnist.rows": 1000, "fashion-mnist.test_rows": 500, "recipe.epochs": 3},
     "fashion-cnn-class3/v1": {"fashion-mnist.rows": 1000, "fashion-mnist.test_rows": 500, "recipe.epochs": 3},
-    "fashion-vit-class3/v1": {"fashion-mnist.rows": 1000, "fashion-mnist.test_rows": 500, "recipe.epochs": 6},
+    "fashion-vit-class3/v1": {"fashion-mnist.rows": 1000, "fashion-mnist.test_rows": 500, "recipe.epochs": 15},
 }
 """Those of plugins with other data are run by the tests of these plugins, those of the host in test_acceptance."""
 
