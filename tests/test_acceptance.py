@@ -27,7 +27,8 @@ SEEDS = range(5)
 UNLEARNERS = ("identity", "salun")
 FIVE_SEEDS = [argument for seed in SEEDS for argument in ("--seed", str(seed))]
 FASHION = (
-    "--dataset", "fashion-mnist", "--set", "fashion-mnist.rows=10000", "--set", "fashion-mnist.test_rows=2000", "--model", "cnn",
+    "--dataset", "fashion-mnist", "--set", "fashion-mnist.rows=10000", "--set", "fashion-mnist.test_rows=2000",
+    "--model", "cnn",
     "--set", "recipe.optimizer=adam", "--set", "recipe.lr=0.001", "--set", "recipe.weight_decay=0.0",
     "--set", "recipe.batch_size=128", "--set", "recipe.epochs=2",
     "--unlearner", "salun", "--unlearner", "finetune", "--set", "salun.epochs=1", "--set", "finetune.epochs=1",
