@@ -32,12 +32,7 @@ class Cnn(Component[CnnParams]):
     """3x3 convolutions, each with ReLU and 2x2 max-pooling, then two linear layers."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        if len(job.inputs) != 3:
-            raise UsageError(
-                "bad-model", f"cnn needs images [channels, height, width], not rows of shape {list(job.inputs)}",
-                where="$.model.name", hint="use mlp or logistic",
-            )  # fmt: skip
-        channels, height, width = job.inputs
+        channels, height, width = job.image("cnn")
         layers: list[nn.Module] = []
         for out in self.p.channels:
             layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from offline import refuse_connections
 
 from unlearnbench.api import DataError
 from unlearnbench.api.runtime import DataJob
@@ -22,16 +21,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No test reaches the network: every attempt fails and is noted in this list."""
-    attempts: list[str] = []
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        attempts.append(str(args[:1]))
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return attempts
+    return refuse_connections(monkeypatch)
 
 
 class Job(DataJob):

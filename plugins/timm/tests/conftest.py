@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub.constants
 import pytest
 import torch
+from offline import refuse_connections
 
 
 @pytest.fixture(autouse=True)
@@ -19,16 +18,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No test reaches the network: every attempt fails and is noted in this list."""
-    attempts: list[str] = []
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        attempts.append(str(args[:1]))
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return attempts
+    return refuse_connections(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

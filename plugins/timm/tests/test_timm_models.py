@@ -7,30 +7,18 @@ from typing import Any
 import pytest
 import timm
 import torch
+from hand_models import built_on_meta, interface
 from torch import nn
 from torch.func import functional_call
 
 from unlearnbench.api import UsageError
-from unlearnbench.api.runtime import BuildJob, Ref
+from unlearnbench.api.runtime import Ref
 from unlearnbench.networks import build_network, restore_network
 from unlearnbench.registry import registry
 from unlearnbench_timm.models import TimmModel, VitMini, VitSmall, VitTiny
 from unlearnbench_timm.plugin import TimmModelParams, VitMiniParams, VitParams
 
 CPU = torch.device("cpu")
-
-
-def interface(inputs: tuple[int, ...], outputs: int = 10) -> BuildJob:
-    def nested(ref: Any) -> nn.Module:
-        raise AssertionError("no network of this plugin has another inside")
-
-    return BuildJob(inputs, outputs, nested)
-
-
-def built_on_meta(component: Any, inputs: tuple[int, ...], outputs: int = 10) -> nn.Module:
-    with torch.device("meta"):
-        net: nn.Module = component.build(interface(inputs, outputs))
-    return net
 
 
 def model(name: str) -> TimmModel:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from offline import refuse_connections
 from torch import Tensor
 
 from unlearnbench.api import DataError
@@ -27,16 +26,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No test reaches the network: every attempt fails and is noted in this list."""
-    attempts: list[str] = []
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        attempts.append(str(args[:1]))
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return attempts
+    return refuse_connections(monkeypatch)
 
 
 class RecordingJob(DataJob):

@@ -6,26 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from hand_models import built_on_meta, interface
 from torch import nn
 from torchvision import models as tvm
 
 from unlearnbench.api import UsageError
-from unlearnbench.api.runtime import BuildJob
 from unlearnbench_torchvision.models import Architecture, ResNet18, ResNet50, Vgg16
 from unlearnbench_torchvision.plugin import ArchitectureParams, ResNetParams, VggParams
-
-
-def interface(inputs: tuple[int, ...], outputs: int = 10) -> BuildJob:
-    def nested(ref: Any) -> nn.Module:
-        raise AssertionError("no network of this plugin has another inside")
-
-    return BuildJob(inputs, outputs, nested)
-
-
-def built_on_meta(component: Any, inputs: tuple[int, ...], outputs: int = 10) -> nn.Module:
-    with torch.device("meta"):
-        net: nn.Module = component.build(interface(inputs, outputs))
-    return net
 
 
 def size(net: nn.Module) -> int:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from unlearnbench.api.errors import UsageError
+
 _REF = "_unlearnbench_ref"
 
 
@@ -62,6 +64,20 @@ class BuildJob:
     inputs: tuple[int, ...]
     outputs: int
     build: Callable[[Ref], nn.Module]
+
+    def image(self, model: str) -> tuple[int, int, int]:
+        """Channels, height and width of the rows; ``model`` is who asks.
+
+        Raises:
+            UsageError: rows are no images.
+        """
+        if len(self.inputs) != 3:
+            raise UsageError(
+                "bad-model", f"{model} needs images [channels, height, width], not rows of shape {list(self.inputs)}",
+                where="$.model.name", hint="use mlp or logistic",
+            )  # fmt: skip
+        channels, height, width = self.inputs
+        return channels, height, width
 
 
 class ModelComponent(Protocol):

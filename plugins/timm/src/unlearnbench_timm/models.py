@@ -37,7 +37,7 @@ class TimmModel(Component[TimmModelParams]):
 
     def build(self, job: BuildJob) -> nn.Module:
         name = self.p.architecture
-        _image(job, "timm-model")
+        job.image("timm-model")
         _require_known(name)
         about = timm.get_pretrained_cfg(name)
         sized = {"img_size": job.inputs[1:]} if about is not None and about.fixed_input_size else {}
@@ -64,7 +64,7 @@ class VitMini(Component[VitMiniParams]):
     """A vision transformer with a class token, for small images whose sides the patch size divides."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        channels, height, width = _image(job, "vit-mini")
+        channels, height, width = job.image("vit-mini")
         _require_whole_patches(job, "vit-mini", self.p.patch_size)
         if self.p.dim % self.p.heads:
             raise UsageError(
@@ -86,7 +86,7 @@ class VitMini(Component[VitMiniParams]):
 
 
 def _vit(own_name: str, architecture: str, job: BuildJob, p: VitParams) -> nn.Module:
-    _image(job, own_name)
+    job.image(own_name)
     _require_whole_patches(job, own_name, p.patch_size)
     if p.pretrained and p.patch_size != STANDARD_PATCH:
         raise UsageError(
@@ -205,17 +205,6 @@ def _require_known(name: str) -> None:
         hint = did_you_mean(name, known, otherwise="see timm.list_models()")
         where = "timm-model.architecture"
         raise UsageError("bad-parameter", f"timm has no classifier {name!r}", where=where, hint=hint)
-
-
-def _image(job: BuildJob, own_name: str) -> tuple[int, int, int]:
-    """Channels, height, width."""
-    if len(job.inputs) != 3:
-        raise UsageError(
-            "bad-model", f"{own_name} needs images [channels, height, width], not rows of shape {list(job.inputs)}",
-            where="$.model.name", hint="use mlp or logistic",
-        )  # fmt: skip
-    channels, height, width = job.inputs
-    return channels, height, width
 
 
 def _require_whole_patches(job: BuildJob, own_name: str, patch_size: int) -> None:

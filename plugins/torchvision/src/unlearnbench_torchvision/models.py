@@ -44,7 +44,7 @@ class Vgg16(Component[VggParams]):
     """VGG-16 (Simonyan and Zisserman 2015, configuration D); any size with the cifar stem, else at least 32x32."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        channels = _channels(job, "vgg16")
+        channels, *_ = job.image("vgg16")
         if self.p.stem == "imagenet":
             build = models.vgg16_bn if self.p.batch_norm else models.vgg16
             net: nn.Module = build(weights=None, num_classes=job.outputs)
@@ -70,7 +70,7 @@ class Architecture(Component[ArchitectureParams]):
             hint = did_you_mean(name, known, otherwise="see torchvision.models.list_models()")
             where = "torchvision-model.architecture"
             raise UsageError("bad-parameter", f"torchvision has no classifier {name!r}", where=where, hint=hint)
-        channels = _channels(job, "torchvision-model")
+        channels, *_ = job.image("torchvision-model")
         extra = dict(_EXTRA.get(name, {}))
         if name.startswith("vit_"):
             extra["image_size"] = job.inputs[1]
@@ -100,7 +100,7 @@ def _instantiate(name: str, outputs: int, extra: dict[str, Any]) -> nn.Module:
 
 
 def _resnet(build: Callable[..., nn.Module], job: BuildJob, p: ResNetParams, name: str) -> nn.Module:
-    channels = _channels(job, name)
+    channels, *_ = job.image(name)
     net = build(weights=None, num_classes=job.outputs)
     if p.stem == "cifar":
         net.conv1 = _he(nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False))
@@ -145,17 +145,6 @@ def _adapt(net: nn.Module, channels: int) -> None:
         bias=old.bias is not None,
     )
     net.set_submodule(name, _he(new))
-
-
-def _channels(job: BuildJob, name: str) -> int:
-    if len(job.inputs) != 3:
-        raise UsageError(
-            "bad-model",
-            f"{name} needs images [channels, height, width], not rows of shape {list(job.inputs)}",
-            where="$.model.name",
-            hint="use mlp or logistic",
-        )
-    return job.inputs[0]
 
 
 def _probe(net: nn.Module, job: BuildJob, name: str, *, hint: str) -> None:
