@@ -15,8 +15,9 @@ endif
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
-PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
+# The verifier stands alone: it needs neither the host nor a plugin.
+PARTS := verifier $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
+PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PARTS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check fix docs site check-submissions build smoke constraints clean
@@ -24,7 +25,7 @@ PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## create .venv and install the host, every plugin and the tools
+setup: $(STAMP) ## create .venv and install the host, the verifier, every plugin and the tools
 
 # The build backend comes first and pinned, so that building our own distributions fetches nothing.
 # The pip that comes with Python 3.11 cannot read dependency groups, so pip comes first as well.
@@ -33,7 +34,7 @@ $(STAMP): constraints.txt $(PROJECTS)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip hatchling editables
 	@echo "Installing the host, its plugins and the tools; the first time, torch is a download of some gigabytes."
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --group dev \
-		--editable . $(addprefix --editable ./,$(PLUGINS))
+		--editable . $(addprefix --editable ./,$(PARTS))
 	touch $@
 
 run: setup ## forget with SalUn on real data and show the table; more options through ARGS
@@ -55,7 +56,7 @@ fix: setup ## let ruff format the code and mend what it safely can
 
 docs: setup ## write the generated reference, and the output that the documents show, anew
 	$(BIN)/python tools/reference.py
-	$(BIN)/python tools/examples.py README.md docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md
+	$(BIN)/python tools/examples.py README.md docs/tutorial/*.md docs/how-to/*.md plugins/*/README.md verifier/README.md
 
 site: setup ## build the documentation into build/site, and the boards of leaderboard/ into build/site/leaderboard
 	$(BIN)/mkdocs build --strict
@@ -66,7 +67,7 @@ check-submissions: setup ## hold what lies in leaderboard/ to the rules for subm
 
 build: setup ## build every sdist, and every wheel from its sdist, into dist/
 	rm -rf dist
-	for project in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" || exit 1; done
+	for project in . $(PARTS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" || exit 1; done
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 

@@ -42,7 +42,12 @@ examples = _load_examples()
 GENERATED = ("reference", "plugins")
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name not in GENERATED)
 WITH_DATA = [ROOT / "plugins" / name / "README.md" for name in ("huggingface", "scalegun", "tabular")]
-READMES = [ROOT / "README.md", ROOT / "leaderboard" / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
+READMES = [
+    ROOT / "README.md",
+    ROOT / "leaderboard" / "README.md",
+    ROOT / "verifier" / "README.md",
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
 WITH_STEPS = [path for path in [*PAGES, *READMES] if examples.steps(path)]
 
 

@@ -43,6 +43,7 @@ release_check = load_tool("release_check")
 
 ALL = distributions.distributions()
 HOST = ALL[0].version
+PLUGINS = [distribution for distribution in ALL if distribution.is_plugin]
 
 
 def copied(target: Path) -> Any:
@@ -90,7 +91,25 @@ def test_what_lies_in_the_changelog_of_every_distribution_can_be_gathered(distri
         assert not path.read_text("utf-8").startswith(("#", "-"))  # it becomes an item of a list
 
 
-@pytest.mark.parametrize("distribution", ALL[1:], ids=lambda d: d.short)
+def test_everything_but_the_host_and_the_verifier_is_a_plugin() -> None:
+    assert [d.short for d in ALL if not d.is_plugin] == ["unlearnbench", "verifier"]
+    assert {d.short: d.folder.parent for d in PLUGINS} == {d.short: ROOT / "plugins" for d in ALL[1:-1]}
+
+
+def test_the_verifier_needs_numpy_and_nothing_of_ours() -> None:
+    (verifier,) = [d for d in ALL if d.short == "verifier"]
+    assert verifier.requires == {"numpy"}
+    assert verifier.commands == ["unlearnbench-verify-certificate"]
+
+
+@pytest.mark.parametrize("distribution", ALL, ids=lambda d: d.short)
+def test_what_a_distribution_needs_of_ours_is_released_here(distribution: Any) -> None:
+    ours = {name for name in distribution.requires if name.startswith("unlearnbench")}
+    assert ours <= {d.name for d in ALL}
+    assert ("unlearnbench-verifier" in ours) == (distribution.short == "prune")
+
+
+@pytest.mark.parametrize("distribution", PLUGINS, ids=lambda d: d.short)
 def test_every_plugin_asks_for_the_host_as_the_policy_says(distribution: Any) -> None:
     assert release_check.check_requirement(distribution.settings["project"]["dependencies"], HOST) == []
 

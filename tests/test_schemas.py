@@ -27,6 +27,7 @@ NAMES = [
     "certificate",
     "component",
     "experiment",
+    "redirect",
     "request",
     "run-record",
     "run-spec",

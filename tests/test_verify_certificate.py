@@ -11,6 +11,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import patched_models
 import pytest
 import torch
 from forging import certificates, copied, edit, forge, forge_tensors, read, tensors_of
@@ -373,13 +375,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def command(site: Path | None, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def command(site: Path | None, *arguments: str | Path, names: str = "toys") -> subprocess.CompletedProcess[str]:
     """Run ``unlearnbench verify-certificate`` in a process of its own, with the toys or without."""
     path = {} if site is None else {"PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-m", "unlearnbench", "verify-certificate", *map(str, arguments)],
         capture_output=True, text=True, check=False, timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "UNLEARNBENCH_PLUGINS": "toys", **path},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "UNLEARNBENCH_PLUGINS": names, **path},
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr
     return done
@@ -440,3 +442,92 @@ def test_the_command_tells_missing_files_from_wrong_ones_and_usage_from_both(
     nothing = command(site, plain)
     assert (nothing.returncode, nothing.stdout) == (2, "")
     assert nothing.stderr.startswith("error: [nothing-to-verify] 1 record without a certificate")
+
+
+# -- certificates that stand alone -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A patched model and the certificates of its two members."""
+    folder = tmp_path_factory.mktemp("alone")
+    made = patched_models.patched(1, [[0.3, -0.2, 0.5], [-0.6, 0.4, 0.1]])
+    made.save(folder / "model.safetensors")
+    for member, name in enumerate(("first", "-second")):
+        patched_models.written(folder / f"{name}.json", patched_models.certificate(made, member, owner=False))
+    patched_models.written(folder / "wrong.json", patched_models.certificate(made, margin=5.0))
+    np.save(folder / "first.npy", made.points[0])
+    before = {"step": 0, "base": made.base, "patched": "ab" * 32, "requests": [], "previous": None}
+    patched_models.written(folder / "issue.json", before)
+    patched_models.written(
+        folder / "later.json",
+        patched_models.certificate(
+            made, chain={"step": 1, "previous": patched_models.sha(patched_models.canonical(before))}
+        ),
+    )
+    return folder
+
+
+def test_a_certificate_that_stands_alone_goes_to_the_verifier_of_its_method(alone: Path) -> None:
+    model = ("--model", alone / "model.safetensors")
+    both = command(None, alone / "first.json", alone / "-second.json", *model, names="prune")
+    assert (both.returncode, both.stderr) == (0, "")
+    assert both.stdout.splitlines()[-1] == "2 of 2 certificates verified"
+    assert command(None, alone / "wrong.json", *model, names="prune").returncode == 1
+    as_json = command(None, alone / "first.json", *model, "--json", names="unlearnbench-verifier")
+    assert json.loads(as_json.stdout)[0]["verified"] is True
+
+
+def test_every_option_reaches_the_verifier(alone: Path, tmp_path: Path) -> None:
+    target = json.loads((alone / "first.json").read_text())["target"]
+    label = str((target + 1) % 3)
+    options = ["--model", alone / "model.safetensors", "--sample", alone / "first.npy", "--label", label, "--exact"]
+    given = command(None, alone / "first.json", *options, names="prune")
+    assert "fine   sample: is in the box and in the region" in given.stdout
+    assert f"fine   target: {target} is not the sample's own label" in given.stdout
+    step = command(None, alone / "later.json", *options[:2], "--previous", alone / "issue.json", names="prune")
+    assert "fine   chain: step 1 goes on from the issue of step 0" in step.stdout
+    points = tmp_path / "points.npy"
+    drawn = command(None, alone / "first.json", *options[:2], "--draw", points, "--points", "7", names="prune")
+    assert (drawn.returncode, np.load(points).shape) == (0, (7, 3))
+    seed = drawn.stdout.split("--seed=")[1].split()[0]
+    np.save(tmp_path / "answers.npy", np.full(7, target))
+    answers = ["--challenge", tmp_path / "answers.npy", "--points", "7", "--seed", seed]
+    asked = command(None, alone / "first.json", *options[:2], *answers, names="prune")
+    assert "fine   challenge: 7 points of the region: 0 violations" in asked.stdout
+
+
+def test_a_method_without_an_installed_verifier_is_said(alone: Path, tmp_path: Path) -> None:
+    model = ("--model", alone / "model.safetensors")
+    document = json.loads((alone / "first.json").read_text())
+    other = patched_models.written(tmp_path / "other.json", {**document, "method": "nobodys"})
+    for path, names in ((other, "prune"), (alone / "first.json", "toys")):  # none there, or none that may be loaded
+        done = command(None, path, *model, names=names)
+        assert done.returncode == 3
+        assert done.stderr.startswith(f"error: [no-verifier] method {'nobodys' if path == other else 'prune'}: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_what_is_no_certificate_is_told_apart(alone: Path, single: Path, tmp_path: Path) -> None:
+    model = ("--model", alone / "model.safetensors")
+    (tmp_path / "cut.json").write_text((alone / "first.json").read_text()[:300])
+    for path, code, error in (
+        (tmp_path / "missing.json", 5, "[missing-file] "),
+        (tmp_path / "cut.json", 5, "[bad-json] "),
+        (alone / "first.npy", 5, "[missing-file] "),
+        (alone / "issue.json", 2, "[nothing-to-verify] "),
+        (single / RECORD, 2, "[nothing-to-verify] "),
+    ):
+        done = command(None, path, *model, names="prune")
+        assert (done.returncode, done.stderr[:7] + done.stderr[7 : 7 + len(error)]) == (code, f"error: {error}")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "option", ["--sample=x.npy", "--label=1", "--exact", "--previous=x", "--challenge=x", "--points=3"]
+)
+def test_options_of_certificates_that_stand_alone_need_their_model(option: str, single: Path) -> None:
+    done = command(None, single, option)
+    assert (done.returncode, done.stdout) == (2, "")
+    name = option.partition("=")[0]
+    assert done.stderr.startswith(f"error: [usage] unlearnbench verify-certificate: {name} needs --model: ")

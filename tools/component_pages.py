@@ -165,15 +165,21 @@ def plugin_page(distribution: Distribution) -> str:
     """The page of a distribution: how to install it, and all components that it brings."""
     name, project = distribution.name, distribution.settings["project"]
     lines = [f"# {name}", "", MADE, "", *wrapped(project["description"]), ""]
-    lines += ["```console", f"$ pip install {' '.join(dict.fromkeys([HOST, name]))}", "```", ""]
+    installed = [HOST, name] if distribution.is_plugin else [name]
+    lines += ["```console", f"$ pip install {' '.join(installed)}", "```", ""]
     extras = [f"`{name}[{extra}]` adds {', '.join(e)}" for extra, e in project.get("optional-dependencies", {}).items()]
     rows = [
         ["version", project["version"]],
         ["licence", project["license"]],
         ["needs", ", ".join(f"`{requirement}`" for requirement in project["dependencies"])],
         *([["options", "; ".join(extras)]] if extras else []),
-        ["entry point", ", ".join(f"`{p}`" for p in project.get("entry-points", {}).get(HOST, {})) or "built in"],
     ]
+    if distribution.is_plugin:
+        rows.append(["entry point", ", ".join(f"`{p}`" for p in project["entry-points"][HOST])])
+    elif name == HOST:
+        rows.append(["entry point", "built in"])
+    else:
+        rows.append(["commands", ", ".join(f"`{command}`" for command in distribution.commands)])
     lines += [*table(["", ""], rows), ""]
     for kind, heading in KINDS.items():
         components = [c for c in registry().components(kind) if c.plugin.distribution == name]
@@ -193,8 +199,9 @@ def plugins_page(found: Iterable[Distribution]) -> str:
     """The index of all distributions."""
     lines = ["# Plugins", "", MADE, ""]
     lines += wrapped(
-        "What this repository publishes: the host, which brings a few components itself, and a plugin for each paper "
-        "or library. `unlearnbench plugins` lists what is installed, those of others included."
+        "What this repository publishes: the host, which brings a few components itself, a plugin for each paper or "
+        "library, and a verifier of certificates that stands alone. `unlearnbench plugins` lists what is installed, "
+        "plugins of others included."
     )
     lines += ["", *(f"- [{d.name}]({d.name}.md): {d.settings['project']['description']}" for d in found), ""]
     return "\n".join(lines)

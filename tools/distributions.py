@@ -1,4 +1,4 @@
-"""The distributions of this repository, as their pyproject.toml describe them: the host and one for each plugin."""
+"""The distributions of this repository, as their pyproject.toml describe them: host, verifier, one for each plugin."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "unlearnbench"
+VERIFIER = "verifier"
+"""The folder of the one distribution that is neither the host nor a plugin: it stands alone."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,21 @@ class Distribution:
     def short(self) -> str:
         """What tags and options call it: ``unlearnbench`` for the host, ``salun`` for ``unlearnbench-salun``."""
         return self.name.removeprefix(f"{HOST}-")
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether the host finds something in it."""
+        return HOST in self.settings["project"].get("entry-points", {})
+
+    @property
+    def requires(self) -> set[str]:
+        """Distributions that it needs, by name."""
+        return {str(canonicalize_name(Requirement(line).name)) for line in self.settings["project"]["dependencies"]}
+
+    @property
+    def commands(self) -> list[str]:
+        """What it can be called as in a shell."""
+        return sorted(self.settings["project"].get("scripts", ()))
 
     @property
     def tag(self) -> str:
@@ -59,6 +79,8 @@ def read(folder: Path) -> Distribution:
 
 
 def distributions(root: Path = ROOT) -> list[Distribution]:
-    """The host and every plugin, the host first."""
-    plugins = sorted(path.parent for path in root.glob("plugins/*/pyproject.toml"))
-    return [read(folder) for folder in (root, *plugins)]
+    """The host, every plugin, and the verifier: the host first."""
+    others = sorted(
+        path.parent for path in [*root.glob("plugins/*/pyproject.toml"), root / VERIFIER / "pyproject.toml"]
+    )
+    return [read(folder) for folder in (root, *others)]

@@ -115,7 +115,7 @@ def check_wheel(distribution: Distribution, wheel: Path, host: str) -> list[str]
     points = {(group, name, value) for group, table in wanted.items() for name, value in table.items()}
     if not points or declared != points:
         found.append(f"has entry points {sorted(declared)}, pyproject.toml {sorted(points)}")
-    return found + (check_requirement(requires, host) if distribution.name != HOST else [])
+    return found + (check_requirement(requires, host) if distribution.is_plugin else [])
 
 
 def check_requirement(requires: Sequence[str], host: str) -> list[str]:
@@ -181,8 +181,22 @@ def check_kit(environment: Environment, name: str) -> tuple[list[str], int]:
     return [], len(json.loads(printed))
 
 
+def check_commands(environment: Environment, commands: Sequence[str]) -> list[str]:
+    """Ask each command for its help, where only wheels are installed; returns what went wrong."""
+    found = []
+    for command in commands:
+        try:
+            environment.run(command, "--help")
+        except Failure as problem:
+            found.append(str(problem).partition("\n")[0])
+    return found
+
+
 def check_installed(chosen: Sequence[Distribution], wheels: list[Path], report: Report) -> None:
-    """Install all wheels together into an environment of their own, and run the kit there for the chosen ones."""
+    """Install all wheels together into an environment of their own, and run the kit there for the chosen ones.
+
+    What is no plugin has nothing that the kit could look at; its commands must answer.
+    """
     with tempfile.TemporaryDirectory(prefix="unlearnbench-release-") as folder:
         environment = Environment(Path(folder).resolve())
         try:
@@ -194,8 +208,11 @@ def check_installed(chosen: Sequence[Distribution], wheels: list[Path], report: 
             return
         for distribution in chosen:
             report.add(distribution.name, "install", [])
-            found, count = check_kit(environment, distribution.name)
-            report.add(distribution.name, "kit", found, f"{count} checks")
+            if distribution.is_plugin or distribution.name == HOST:
+                found, count = check_kit(environment, distribution.name)
+                report.add(distribution.name, "kit", found, f"{count} checks")
+            else:
+                report.add(distribution.name, "kit", check_commands(environment, distribution.commands), "answers")
 
 
 def _tool(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -210,7 +227,7 @@ def _last_line(text: str) -> str:
 def release_check(
     everything: Sequence[Distribution], chosen: Sequence[Distribution], *, released: bool, out: Path | None
 ) -> Report:
-    """Take the chosen distributions through all steps; the host's wheel is built in any case, plugins need it.
+    """Take the chosen distributions through all steps; the host and what they need of ours are built in any case.
 
     ``out`` receives the files of the chosen distributions, if all of them passed.
     """
@@ -218,7 +235,8 @@ def release_check(
     host = next(distribution for distribution in everything if distribution.name == HOST)
     with tempfile.TemporaryDirectory(prefix="unlearnbench-dist-") as folder:
         files: dict[str, list[Path]] = {}
-        for distribution in (host, *(d for d in chosen if d.name != HOST)):
+        needed = {HOST}.union(*(d.requires for d in chosen)) - {d.name for d in chosen}
+        for distribution in (*(d for d in everything if d.name in needed), *chosen):
             print(f"building {distribution.name} {distribution.version}", flush=True)
             files[distribution.name], found = build(distribution, Path(folder, distribution.short))
             report.add(distribution.name, "build", found)

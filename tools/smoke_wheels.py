@@ -33,9 +33,9 @@ def typed(module):
 print(json.dumps({
     "host": {"file": unlearnbench.__file__, "typed": typed("unlearnbench"), "version": unlearnbench.__version__},
     "schemas": sorted(p.name for p in files("unlearnbench").joinpath("_schemas").iterdir()),
-    "plugins": {
+    "others": {
         e.dist.name: {"entry": e.name, "file": importlib.import_module(e.module).__file__, "typed": typed(e.module)}
-        for e in entry_points(group="unlearnbench")
+        for group in ("unlearnbench", "unlearnbench.verifiers") for e in entry_points(group=group)
     },
 }))
 """
@@ -103,7 +103,7 @@ class Environment:
 def check_contents(environment: Environment, wheels: list[Path]) -> str:
     """Check that everything comes from the environment and nothing is missing; returns the host's version."""
     found = json.loads(environment.run("python", "-I", "-c", PROBE))
-    parts = {"unlearnbench": found["host"], **found["plugins"]}
+    parts = {"unlearnbench": found["host"], **found["others"]}
     for name, part in parts.items():
         inside = Path(part["file"]).resolve().is_relative_to(environment.prefix.resolve())
         expect(inside, f"{name} is imported from {part['file']}, not from the environment")
@@ -130,6 +130,16 @@ def check_commands(environment: Environment, version: str) -> None:
         environment.run("unlearnbench", "validate", str(record))
 
 
+def check_verifier(environment: Environment, wheels: list[Path]) -> None:
+    """Install the verifier as a stranger does, who has neither the host nor torch, and ask for its help."""
+    environment.install([wheel for wheel in wheels if wheel.name.startswith("unlearnbench_verifier-")])
+    listed = json.loads(environment.run("python", "-m", "pip", "list", "--format", "json"))
+    names = {found["name"] for found in listed} - {"pip", "setuptools"}
+    expect(names == {"numpy", "unlearnbench-verifier"}, f"the verifier brings {sorted(names)}")
+    said = environment.run("unlearnbench-verify-certificate", "--help")
+    expect("--model" in said, "the verifier's help does not name --model")
+
+
 def check_new_plugin(environment: Environment) -> None:
     """Do what a method author does: render a plugin, install it, hold it to the contract, run it."""
     environment.run("unlearnbench", "new", "unlearner", "tiny", "--author", "Ada Lovelace")
@@ -143,10 +153,12 @@ def check_new_plugin(environment: Environment) -> None:
 def main() -> int:
     """Run the smoke test over one folder of wheels; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("dist", type=Path, help="folder with the wheels of the host and of the plugins")
+    parser.add_argument("dist", type=Path, help="folder with the wheels of host, verifier and plugins")
     wheels = sorted(parser.parse_args().dist.resolve().glob("*.whl"))
     try:
         expect(wheels, "no wheels there; run `make build` first")
+        with tempfile.TemporaryDirectory(prefix="unlearnbench-verifier-") as folder:
+            check_verifier(Environment(Path(folder).resolve()), wheels)
         with tempfile.TemporaryDirectory(prefix="unlearnbench-smoke-") as folder:
             environment = Environment(Path(folder).resolve())
             environment.install(wheels)

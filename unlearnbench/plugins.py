@@ -66,6 +66,12 @@ class Plugin:
         }
 
 
+def allow_list() -> set[str] | None:
+    """Names of the entry points and distributions that may be loaded; None where all may."""
+    allowed = os.environ.get(ALLOW_VARIABLE)
+    return None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
+
+
 @functools.cache
 def load_plugins() -> tuple[Plugin, ...]:
     """Load the host's own basics and every allowed entry point, sorted by name; computed once per process.
@@ -73,8 +79,7 @@ def load_plugins() -> tuple[Plugin, ...]:
     ``UNLEARNBENCH_PLUGINS=a,b`` allows only these entry points (or distributions), ``UNLEARNBENCH_PLUGINS=`` none.
     """
     found = [_load(EntryPoint(BUILTIN, "unlearnbench.builtin.plugin", GROUP), BUILTIN, "")]
-    allowed = os.environ.get(ALLOW_VARIABLE)
-    names = None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
+    names = allow_list()
     seen: set[str] = set()
     for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
         distribution = entry.dist.name if entry.dist else ""

@@ -1,0 +1,1 @@
+"""PRUNE for UnlearnBench: unlearning by patching, with certificates that a third party checks."""

@@ -1,0 +1,5 @@
+"""``python -m unlearnbench_verifier``."""
+
+from unlearnbench_verifier.command import run
+
+run()

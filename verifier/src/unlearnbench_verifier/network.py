@@ -1,0 +1,113 @@
+"""A network and what it is on a region, in either number system: slacks and outputs as affine functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+import numpy.typing as npt
+
+from unlearnbench_verifier.findings import Refusal
+from unlearnbench_verifier.network_document import Network, base_digest, read_network
+from unlearnbench_verifier.numbers import Floats, N
+from unlearnbench_verifier.steps import Bend, Pattern
+
+__all__ = ["Affine", "Network", "Pattern", "affine", "base_digest", "held", "outputs_of", "pattern_of", "read_network"]
+
+MOST_ENTRIES = 2**27
+"""Numbers in one matrix; in float64 that is 1 GiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Generic[N]):
+    """A region and the network on it; the last column is the constant."""
+
+    rows: N
+    """[L, d + 1], at least 0 on the region"""
+    outputs: N
+    """[outputs, d + 1]"""
+
+
+def affine(network: Network, pattern: Pattern, numbers: type[N]) -> Affine[N]:
+    """The region of a pattern and the network there, as functions of the flat input [d].
+
+    Raises:
+        Refusal: ``bad-pattern``, no pattern of this network; ``network-too-large``; ``overflow`` (balls).
+    """
+    columns = network.features + 1
+    if max(network.rows, network.load) * columns > MOST_ENTRIES:
+        said = f"has {network.rows} rows of {columns} numbers and works on {network.load * columns} at a time"
+        raise Refusal("network-too-large", said, where="network", hint="split the model at a later module")
+    start = np.zeros((network.features, columns))
+    np.fill_diagonal(start, 1.0)
+    return _on_sides(network, pattern, numbers.exactly(start))
+
+
+def held(network: Network, pattern: Pattern, x: npt.ArrayLike, numbers: type[N]) -> Affine[N]:
+    """``affine`` at the flat input x [d], without working out the coefficients: [L, 1] and [outputs, 1].
+
+    Raises:
+        Refusal: as ``affine``; ``bad-input``, x does not fit.
+    """
+    return _on_sides(network, pattern, _point(network, x, numbers))
+
+
+def pattern_of(network: Network, x: npt.ArrayLike, numbers: type[N]) -> Pattern:
+    """The pattern [U] at the flat input x [d].
+
+    Raises:
+        Undecided: rounding errors leave a side open.
+        Refusal: ``bad-input``, ``overflow``.
+    """
+    return _at(network, x, numbers)[0]
+
+
+def outputs_of(network: Network, x: npt.ArrayLike, numbers: type[N]) -> N:
+    """What the network answers [outputs] at the flat input x [d].
+
+    Raises:
+        Undecided: rounding errors leave a side open.
+        Refusal: ``bad-input``, ``overflow``.
+    """
+    return _at(network, x, numbers)[1][:, 0]
+
+
+def _on_sides(network: Network, pattern: Pattern, start: N) -> Affine[N]:
+    pattern = np.asarray(pattern)
+    if pattern.shape != (network.units,) or pattern.dtype != np.uint8:
+        said = f"has {pattern.size} units and the network {network.units}"
+        raise Refusal("bad-pattern", said, where="pattern")
+    values, rows, place = [start], [start[:0]], 0
+    for step, inputs in zip(network.steps, network.sources, strict=True):
+        given = [values[number] for number in inputs]
+        if isinstance(step, Bend):
+            sides = pattern[place : place + step.units]
+            if not step.allows(sides):
+                raise Refusal("bad-pattern", f"unit {place} or one after it is on no side that it has", where="pattern")
+            rows.append(step.slacks(given[0], sides))
+            values.append(step.bend(given[0], sides))
+            place += step.units
+        else:
+            values.append(step.apply(*given))
+    return Affine(type(start).joined(rows), values[-1])
+
+
+def _at(network: Network, x: npt.ArrayLike, numbers: type[N]) -> tuple[Pattern, N]:
+    values, pattern = [_point(network, x, numbers)], [np.zeros(0, np.uint8)]
+    for step, inputs in zip(network.steps, network.sources, strict=True):
+        given = [values[number] for number in inputs]
+        if isinstance(step, Bend):
+            pattern.append(step.decide(given[0]))
+            values.append(step.bend(given[0], pattern[-1]))
+        else:
+            values.append(step.apply(*given))
+    return np.concatenate(pattern), values[-1]
+
+
+def _point(network: Network, x: npt.ArrayLike, numbers: type[N]) -> N:
+    point: Floats = np.asarray(x, np.float64)
+    if point.shape != (network.features,) or not np.isfinite(point).all():
+        said = f"has shape {list(point.shape)} and must be {network.features} finite numbers"
+        raise Refusal("bad-input", said, where="sample")
+    return numbers.exactly(point[:, None])
