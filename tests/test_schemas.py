@@ -27,6 +27,7 @@ NAMES = [
     "certificate",
     "component",
     "experiment",
+    "never",
     "redirect",
     "request",
     "run-record",

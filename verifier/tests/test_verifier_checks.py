@@ -465,6 +465,19 @@ def excess(made: Made) -> dict[int, float]:
     return found
 
 
+def test_the_radius_of_a_support_gate_is_the_certificates_own_and_proved(model_of: ModelOf) -> None:
+    """The net is open on all of its region, whatever the model stores; so only the proof and the sample decide."""
+    made = patched(1, POINTS[:1], gate="support", radius=0.05)
+    model = model_of(made)
+    for radius, centre, expected in (
+        (0.01, made.points[0], []),
+        (0.9, made.points[0], ["redirect"]),
+        (0.01, made.points[0] + np.float32(0.02), ["sample"]),
+    ):
+        region = {**certificate(made)["region"], "radius": radius, "centre": centre.astype(float).tolist()}
+        assert wrong(check(model, certificate(made, region=region))) == expected
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_patch_that_is_not_proved_off_undoes_a_small_lead(exact: bool, model_of: ModelOf) -> None:
     rows, negative = beside(patched(1, POINTS))

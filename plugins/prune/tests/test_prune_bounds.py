@@ -271,6 +271,19 @@ def test_programs_are_for_intervals_that_ask_for_more_than_twice_what_the_centre
     assert bool(found[0].duals.any()) == (most == 1.4)
 
 
+def test_an_output_is_solved_for_where_its_interval_makes_more_of_the_patch_than_the_centre_needs() -> None:
+    # Leads 4 x + 1 and x + 0.5 up to 0.1: 1.4 and 0.6 in the place, 2.2 and 0.8 in its box; the third is never ahead.
+    region = Region(
+        torch.ones(1, dtype=torch.uint8),
+        flat(np.array([[-1.0]])),
+        flat(np.array([0.1])),
+        flat(np.array([[4.0], [1.0], [0.0], [1.0]])),
+        flat(np.array([1.0, 0.5, 0.0, 0.0])),
+    )
+    found = leads(Place(region, BOX, flat(np.zeros(1)), 0.3), 2, margin=0.01)
+    assert [found[j].value for j in (0, 1, 3)] == pytest.approx([1.4, 0.6, 0.3], abs=1e-6)
+
+
 def test_without_a_radius_there_are_only_programs() -> None:
     over = place(0)
     assert [bound.value for bound in leads(over, 3)] == [bound.value for bound in leads(over, 3, "lp")]

@@ -202,6 +202,14 @@ def test_many_patterns_are_held_as_one_at_a_time_and_in_blocks_of_any_size() -> 
         torch.testing.assert_close(rough, together.float(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*")
+def test_slacks_traced_at_some_inputs_are_those_of_any_number_of_inputs() -> None:
+    _, network, weights, inputs = opened("images")
+    patterns = patterns_at(network, weights, inputs[:4])
+    script = torch.jit.trace(lambda x: frozen_many(network, weights, patterns, x), (inputs[:3],), check_trace=False)
+    torch.testing.assert_close(script(inputs), frozen_many(network, weights, patterns, inputs), rtol=0, atol=1e-12)
+
+
 def test_frozen_outputs_and_slacks_can_be_differentiated() -> None:
     _, network, weights, inputs = opened("images")
     pattern = patterns_at(network, weights, inputs[:1])[0]

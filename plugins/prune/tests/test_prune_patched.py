@@ -192,6 +192,16 @@ def test_hashes_in_common_change_no_output(monkeypatch: pytest.MonkeyPatch) -> N
     assert model.members_at(x).tolist() == members_by_force(model, x)
 
 
+@pytest.mark.parametrize("split_at", ["", "3"])
+def test_rows_that_are_hashed_in_blocks_are_found_alike(split_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spots, x = points(12, (1, 4, 4)), torch.cat([points(90, (1, 4, 4), seed=2), points(12, (1, 4, 4))])
+    model = patched(convolutional(), spots, split_at=split_at)
+    before = model(x)
+    monkeypatch.setattr(gates, "BLOCK_ENTRIES", 7 * max(model._sizes))
+    assert torch.equal(model(x), before)
+    assert model.members_at(x).tolist() == members_by_force(model, x)
+
+
 def test_of_members_with_one_pattern_the_first_whose_box_holds_the_input_decides() -> None:
     spot = points(1)
     model = patched(mlp(), spot.repeat(4, 1), radius=0.1)

@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 
 from unlearnbench.api import UsageError
 from unlearnbench.api.runtime import generator
-from unlearnbench_prune.bounds import How, NoSolution, leads, lp_bound
+from unlearnbench_prune.bounds import SLACK, How, NoSolution, leads, lp_bound
 from unlearnbench_prune.parts import Bound, Box, Patch, Place
 from unlearnbench_prune.patches import Target, affine_patch, choose_target, constant_patch
 
@@ -111,8 +111,14 @@ def test_rounding_to_float32_keeps_the_claim_exactly(scale: float) -> None:
         values[2] = -math.inf
         margin = float(rng.uniform(1e-3, 1))
         shift = [Fraction(value) for value in constant_patch([bounds(values.tolist())], 2, margin).shift.tolist()]
+        assert 2 * shift[2] >= Fraction(float(values.max())) + Fraction(margin)
         for j in (0, 1, 3, 4):
             assert Fraction(float(values[j])) + shift[j] - shift[2] <= -Fraction(margin)
+
+
+def test_the_claim_has_room_for_the_slack_of_a_bound_that_is_worked_out_again() -> None:
+    shift = constant_patch([bounds([3.5, -math.inf, 0.0])], 1, 0.5).shift.double()
+    assert 3.5 + float(shift[0] - shift[1]) + 0.5 < -SLACK * 4
 
 
 def inside(place: Place, count: int, seed: int) -> Array:

@@ -135,10 +135,12 @@ def test_on_a_line_by_hand() -> None:
 
 
 def test_intervals_that_suffice_need_no_multipliers() -> None:
-    place = Place(line((1.0, -0.25)), BOX, middle(0.75), 0.25)
+    # The box is [0.5, 1] and the region begins at 0.6: by the box alone the violation is at least 0.75.
+    place = Place(line((1.0, -0.6)), BOX, middle(0.75), 0.25)
     found = off(place, line((-1.0, -0.25)), 2.0)
     assert found.nu == 0
     assert not found.duals.any()
+    assert off(place, line((-1.0, -0.25)), 1.0).nu == pytest.approx(0.15, abs=1e-6)
 
 
 def test_rows_that_do_harm_are_left_out() -> None:

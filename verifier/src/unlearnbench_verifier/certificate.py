@@ -1,4 +1,4 @@
-"""What stands in the certificate of one request, as frozen values."""
+"""What stands in a certificate, of one request or of a class, as frozen values."""
 
 from __future__ import annotations
 
@@ -107,6 +107,25 @@ class Certificate:
     """For every output but the target."""
     others: tuple[Other, ...]
     solver: str
+    chain: Chain
+    created: str | None
+    signature: Signature | None
+
+
+@dataclass(frozen=True)
+class Never:
+    """What a certificate says that a class is predicted nowhere; whether it fits the model is for the checks."""
+
+    base: str
+    patched: str
+    split_at: str
+    low: float
+    high: float
+    label: int
+    """The class."""
+    beaten_by: int
+    """The output that is ahead of it everywhere."""
+    margin: float
     chain: Chain
     created: str | None
     signature: Signature | None

@@ -192,9 +192,7 @@ def _gate(model: Model, certificate: Certificate) -> Finding:
         "pattern": same,
         # A support gate is open on all of its region: there the radius limits the claim alone.
         "radius": model.kind == "support" or radius == region.radius,
-        "centre": model.kind == "support"
-        or region.centre is None
-        or np.array_equal(model.centres[k], region.centre),
+        "centre": model.kind == "support" or region.centre is None or np.array_equal(model.centres[k], region.centre),
         "shift": np.array_equal(model.shifts[group], patch.shift),
         "slope": slope is patch.slope is None
         or (slope is not None and patch.slope is not None and np.array_equal(slope, patch.slope)),

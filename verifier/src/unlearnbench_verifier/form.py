@@ -1,11 +1,11 @@
-"""The certificate of one request, read strictly, and what it means.
+"""Certificates, of one request or of a class, read strictly, and what they mean.
 
 Everything about its form can be imported from here: the values of ``certificate`` and what binds them of ``digests``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from unlearnbench_verifier.certificate import (
     Duals,
     Gate,
     GateKind,
+    Never,
     Numbers,
     Other,
     Patch,
@@ -38,9 +39,10 @@ from unlearnbench_verifier.fields import Field
 from unlearnbench_verifier.findings import Refusal
 
 __all__ = [
-    "MEANS", "SCHEMA", "Certificate", "Chain", "Duals", "Gate", "GateKind", "Issue", "Numbers", "Other", "Patch",
-    "RegionClaim", "Request", "Signature", "digest", "issue_digest", "label_commitment", "parse", "parse_issue",
-    "parse_signature", "pattern_commitment", "sample_commitment", "unsigned",
+    "MEANS", "NEVER", "NEVER_MEANS", "NEVER_SCHEMA", "SCHEMA", "Certificate", "Chain", "Duals", "Gate", "GateKind",
+    "Issue", "Never", "Numbers", "Other", "Patch", "RegionClaim", "Request", "Signature", "claim_in", "digest",
+    "issue_digest", "label_commitment", "parse", "parse_any", "parse_issue", "parse_never", "parse_signature",
+    "pattern_commitment", "sample_commitment", "unsigned",
 ]  # fmt: skip
 
 SCHEMA = "https://unlearnbench.org/schemas/redirect/1.json"
@@ -53,6 +55,15 @@ MEANS = (
     "are unchanged, and the patch stores the region or a hash of it."
 )
 
+NEVER = "never"
+NEVER_SCHEMA = "https://unlearnbench.org/schemas/never/1.json"
+NEVER_MEANS = (
+    "At every input of the box the patched model's output for the stated class, worked out exactly over the stored "
+    "weights, is below that of the class that beats it by at least the margin, so that the stated class is predicted "
+    "nowhere in the box: a filter on the outputs. It says nothing more: neither that the model cannot be told from one "
+    "retrained without the class, nor that the weights lost the data, since the weights of the base are unchanged."
+)
+
 LINE = r"[^\n\ud800-\udfff]{1,200}"
 NAME = r"[^\n\ud800-\udfff]{0,200}"
 HEX = r"([0-9a-f]{2})*"
@@ -62,7 +73,7 @@ OUTPUT = r"0|[1-9][0-9]{0,8}"
 
 
 def parse(document: Any) -> Certificate:
-    """Read a certificate strictly: every property there, none besides, each of its type, and all shapes alike.
+    """Read a certificate of redirection strictly: every property there, none besides, each of its type, and all shapes alike.
 
     Raises:
         Refusal: ``bad-certificate``, with the JSON path of the first thing that is wrong.
@@ -71,17 +82,15 @@ def parse(document: Any) -> Certificate:
         "$schema", "method", "claim", "means", "model", "box", "request", "region", "target", "margin", "patch",
         "gate", "duals", "others", "solver", "chain", "created", "signature",
     )  # fmt: skip
-    for name, only in {"$schema": SCHEMA, "method": "prune", "claim": "redirect", "means": MEANS}.items():
-        if top[name].value != only:
-            raise top[name].refusal(f"must be {only!r}")
-    model = top["model"].properties("base", "patched", "split_at")
+    _check_words(top, SCHEMA, "redirect", MEANS)
+    base, patched, split_at = _model(top["model"])
     low, high = _box(top["box"])
     gate = _gate(top["gate"])
     target = top["target"].integer()
     found = Certificate(
-        base=model["base"].digest(),
-        patched=model["patched"].digest(),
-        split_at=model["split_at"].text(NAME, "one line of at most 200 characters"),
+        base=base,
+        patched=patched,
+        split_at=split_at,
         low=low,
         high=high,
         request=_request(top["request"]),
@@ -101,6 +110,58 @@ def parse(document: Any) -> Certificate:
     return found
 
 
+def claim_in(document: Any) -> Any:
+    """What a document says that it claims, whatever else is in it; None where it says nothing."""
+    return document.get("claim") if isinstance(document, dict) else None
+
+
+def parse_any(document: Any) -> Certificate | Never:
+    """Read a certificate of either claim strictly; one of any other claim is refused as a redirection that is none.
+
+    Raises:
+        Refusal: ``bad-certificate``, with the JSON path of the first thing that is wrong.
+    """
+    return parse_never(document) if claim_in(document) == NEVER else parse(document)
+
+
+def parse_never(document: Any) -> Never:
+    """Read a certificate that a class is predicted nowhere, as strictly as ``parse`` one of redirection.
+
+    Raises:
+        Refusal: ``bad-certificate``, with the JSON path of the first thing that is wrong.
+    """
+    top = Field(document).properties(
+        "$schema", "method", "claim", "means", "model", "box", "class", "beaten_by", "margin", "chain", "created",
+        "signature",
+    )  # fmt: skip
+    _check_words(top, NEVER_SCHEMA, NEVER, NEVER_MEANS)
+    base, patched, split_at = _model(top["model"])
+    low, high = _box(top["box"])
+    label, beaten_by = top["class"].integer(), top["beaten_by"].integer()
+    if label == beaten_by:
+        raise top["beaten_by"].refusal("must be another class than the one that it beats")
+    return Never(
+        base=base,
+        patched=patched,
+        split_at=split_at,
+        low=low,
+        high=high,
+        label=label,
+        beaten_by=beaten_by,
+        margin=top["margin"].number(above=0),
+        chain=_chain(top["chain"]),
+        created=_created(top["created"]),
+        signature=parse_signature(top["signature"].value),
+    )
+
+
+def _check_words(top: Mapping[str, Field], schema: str, claim: str, means: str) -> None:
+    """What certificates of a claim have word by word."""
+    for name, only in {"$schema": schema, "method": "prune", "claim": claim, "means": means}.items():
+        if top[name].value != only:
+            raise top[name].refusal(f"must be {only!r}")
+
+
 def parse_signature(value: Any) -> Signature | None:
     """Read the property ``signature`` of a certificate.
 
@@ -113,6 +174,12 @@ def parse_signature(value: Any) -> Signature | None:
     entries["algorithm"].text("ed25519", "'ed25519'")
     key = entries["public_key"].digest()
     return Signature(bytes.fromhex(key), bytes.fromhex(entries["value"].text(r"[0-9a-f]{128}", "128 hex digits")))
+
+
+def _model(field: Field) -> tuple[str, str, str]:
+    entries = field.properties("base", "patched", "split_at")
+    split_at = entries["split_at"].text(NAME, "one line of at most 200 characters")
+    return entries["base"].digest(), entries["patched"].digest(), split_at
 
 
 def _box(field: Field) -> tuple[float, float]:

@@ -207,11 +207,13 @@ def answer(model: Model, x: Floats, numbers: type[N]) -> N:
         Undecided: rounding leaves open on which side of a bend the input is.
     """
     found = outputs_of(model.network, x, numbers) + numbers.exactly(model.everywhere)
+    twins = model.twins(pattern_of(model.network, x, numbers))
     if model.sharpness is not None:
+        inside = {int(model.groups[member]) for member in twins}
         for group in range(len(model.shifts)):
-            found = found + _faded(model, group, model.sharpness, x, numbers)
+            found = found + _faded(model, group, model.sharpness, x, numbers, inside=group in inside)
         return found
-    for member in model.twins(pattern_of(model.network, x, numbers)):
+    for member in twins:
         if model.reaches(member, x):
             return found + _map(model, int(model.groups[member]), x, numbers)
     return found
@@ -242,8 +244,10 @@ def _map(model: Model, group: int, x: Floats, numbers: type[N]) -> N:
     return shift if slope is None else shift + numbers.exactly(x[:, None]).weighted(slope)[:, 0]
 
 
-def _faded(model: Model, group: int, sharpness: float, x: Floats, numbers: type[N]) -> N:
-    """What the patch of a group adds under a support gate: [out]."""
+def _faded(model: Model, group: int, sharpness: float, x: Floats, numbers: type[N], *, inside: bool) -> N:
+    """What the patch of a group adds under a support gate: [out]. Inside a region of its own the gate is fully open."""
+    if inside:
+        return _map(model, group, x, numbers)
     members = np.flatnonzero(model.groups == group)
     if not len(members):
         return numbers.exactly(np.zeros(model.network.outputs))

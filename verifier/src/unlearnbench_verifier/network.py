@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic
 
 import numpy as np
@@ -39,9 +41,7 @@ def affine(network: Network, pattern: Pattern, numbers: type[N]) -> Affine[N]:
     if max(network.rows, network.load) * columns > MOST_ENTRIES:
         said = f"has {network.rows} rows of {columns} numbers and works on {network.load * columns} at a time"
         raise Refusal("network-too-large", said, where="network", hint="split the model at a later module")
-    start = np.zeros((network.features, columns))
-    np.fill_diagonal(start, 1.0)
-    return _on_sides(network, pattern, numbers.exactly(start))
+    return _on_sides(network, pattern, _first_values(network, numbers))
 
 
 def held(network: Network, pattern: Pattern, x: npt.ArrayLike, numbers: type[N]) -> Affine[N]:
@@ -50,7 +50,7 @@ def held(network: Network, pattern: Pattern, x: npt.ArrayLike, numbers: type[N])
     Raises:
         Refusal: as ``affine``; ``bad-input``, x does not fit.
     """
-    return _on_sides(network, pattern, _point(network, x, numbers))
+    return _on_sides(network, pattern, (_point(network, x, numbers),))
 
 
 def pattern_of(network: Network, x: npt.ArrayLike, numbers: type[N]) -> Pattern:
@@ -73,13 +73,28 @@ def outputs_of(network: Network, x: npt.ArrayLike, numbers: type[N]) -> N:
     return _at(network, x, numbers)[1][:, 0]
 
 
-def _on_sides(network: Network, pattern: Pattern, start: N) -> Affine[N]:
+@lru_cache(maxsize=2)
+def _first_values(network: Network, numbers: type[N]) -> tuple[N, ...]:
+    """The input as a function of itself, and the steps before the first bend: the same in every region."""
+    start = np.zeros((network.features, network.features + 1))
+    np.fill_diagonal(start, 1.0)
+    values = [numbers.exactly(start)]
+    for step, inputs in zip(network.steps, network.sources, strict=True):
+        if isinstance(step, Bend):
+            break
+        values.append(step.apply(*(values[number] for number in inputs)))
+    return tuple(values)
+
+
+def _on_sides(network: Network, pattern: Pattern, known: Sequence[N]) -> Affine[N]:
+    """Slacks and outputs with the pattern held fixed; ``known`` are the values of the first steps."""
     pattern = np.asarray(pattern)
     if pattern.shape != (network.units,) or pattern.dtype != np.uint8:
         said = f"has {pattern.size} units and the network {network.units}"
         raise Refusal("bad-pattern", said, where="pattern")
-    values, rows, place = [start], [start[:0]], 0
-    for step, inputs in zip(network.steps, network.sources, strict=True):
+    values, rows, place = list(known), [known[0][:0]], 0
+    steps = list(zip(network.steps, network.sources, strict=True))
+    for step, inputs in steps[len(known) - 1 :]:
         given = [values[number] for number in inputs]
         if isinstance(step, Bend):
             sides = pattern[place : place + step.units]
@@ -90,7 +105,7 @@ def _on_sides(network: Network, pattern: Pattern, start: N) -> Affine[N]:
             place += step.units
         else:
             values.append(step.apply(*given))
-    return Affine(type(start).joined(rows), values[-1])
+    return Affine(type(known[0]).joined(rows), values[-1])
 
 
 def _at(network: Network, x: npt.ArrayLike, numbers: type[N]) -> tuple[Pattern, N]:

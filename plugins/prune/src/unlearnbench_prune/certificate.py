@@ -1,6 +1,8 @@
-"""Certificates as documents: one for each row that is proved to be redirected, and one about the whole request.
+"""Certificates as documents: one for each row that is proved to be redirected, or for each class that is proved to be
+predicted nowhere, and one about the whole request.
 
-The form of the former is ``redirect/1.json``, of the latter ``certificate/1.json`` with the claim ``redirect``.
+The forms of the former are ``redirect/1.json`` and ``never/1.json``, of the latter ``certificate/1.json`` with the claim
+``redirect``.
 """
 
 from __future__ import annotations
@@ -15,11 +17,22 @@ from torch import Tensor
 from unlearnbench_prune.parts import Patch, Place
 from unlearnbench_prune.plugin import PruneParams
 from unlearnbench_prune.standing import Asked, Duals, Standing
-from unlearnbench_verifier.form import MEANS, SCHEMA, label_commitment, pattern_commitment, sample_commitment
+from unlearnbench_verifier.form import (
+    MEANS,
+    NEVER,
+    NEVER_MEANS,
+    NEVER_SCHEMA,
+    SCHEMA,
+    label_commitment,
+    pattern_commitment,
+    sample_commitment,
+)
 
 RECORD_SCHEMA = "https://unlearnbench.org/schemas/certificate/1.json"
 METHOD = "prune"
 CLAIM = "redirect"
+GLOBAL = "class-global"
+"""The form of a request whose classes were lowered everywhere."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,27 @@ def redirect_document(
     }
 
 
+def never_document(
+    p: PruneParams, standing: Standing, label: int, beaten_by: int, digests: Digests
+) -> dict[str, Any]:
+    """The certificate that a class is predicted nowhere in the box; it holds no secret."""
+    assert standing.box is not None
+    return {
+        "$schema": NEVER_SCHEMA,
+        "method": METHOD,
+        "claim": NEVER,
+        "means": NEVER_MEANS,
+        "model": {"base": digests.base, "patched": digests.patched, "split_at": p.split_at},
+        "box": {"low": standing.box.low, "high": standing.box.high},
+        "class": label,
+        "beaten_by": beaten_by,
+        "margin": p.margin,
+        "chain": {"step": standing.step, "previous": digests.previous},
+        "created": None,
+        "signature": None,
+    }
+
+
 def record_document(
     p: PruneParams,
     standing: Standing,
@@ -119,7 +153,7 @@ def record_document(
         "$schema": RECORD_SCHEMA,
         "method": METHOD,
         "claim": CLAIM,
-        "means": MEANS,
+        "means": NEVER_MEANS if form == GLOBAL else MEANS,
         "served": standing.step + 1,
         "budget": 0,
         "value": without,
@@ -149,7 +183,9 @@ def record_document(
 
 
 def public_copy(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A certificate without what only the owner of the row knows."""
+    """A certificate without what only the owner of the row knows; one of a class has nothing of that kind."""
+    if "request" not in document:
+        return dict(document)
     return {**document, "request": {**document["request"], "salt": None, "sample": None, "label": None}}
 
 

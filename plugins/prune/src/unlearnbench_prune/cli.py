@@ -49,7 +49,7 @@ def show(run: Path, as_json: bool) -> None:
 @click.option("--key", type=click.Path(path_type=Path), help="An ed25519 key, unencrypted PEM, that signs them.")
 @click.option("--created", metavar="TIME", help="The time that certificates state, such as 2026-01-31T12:00:00Z.")
 def export(run: Path, out: Path, owner: bool, key: Path | None, created: str | None) -> None:
-    """Write the patched model and the certificates of RUN for those who check them.
+    """Write the patched model and the certificates of RUN, of rows or of classes, for those who check them.
 
     The folder has model.safetensors, certificates/0000.json and so on, which name no row, and issue.json, which binds
     them to each other and to what was issued before. `unlearnbench-verify-certificate` checks them without the run,
@@ -129,8 +129,11 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
         f"proof, {found['failed']} are predicted as before"
     )
     yield ""
-    yield f"form       {found['form']}, multi {found['multi']}"
-    yield f"gate       {gate.get('kind')}{'' if sharp is None else f', sharpness {sharp:g}'}; {where}"
+    if found["form"] == "class-global":
+        yield "form       class-global: no patch, the outputs of classes are lowered everywhere"
+    else:
+        yield f"form       {found['form']}, multi {found['multi']}"
+        yield f"gate       {gate.get('kind')}{'' if sharp is None else f', sharpness {sharp:g}'}; {where}"
     yield f"margin     {found['margin']:g}, on inputs from {box.get('low')} to {box.get('high')}"
     yield f"base       {found['base']}"
     yield f"patched    {found['patched']}{', split at ' + found['split_at'] if found['split_at'] else ''}"

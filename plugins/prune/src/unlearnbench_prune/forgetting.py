@@ -20,6 +20,10 @@ from unlearnbench_prune.standing import Asked, Duals, Standing
 from unlearnbench_prune.survey import ROWS, Survey, free_radius, inside, key_of, neighbours
 
 
+SPARE = 1e-3
+"""Share of the margin that a class is lowered by besides: what the verifier's own rounding may take from its bounds."""
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """A request at work: which of its rows are new, and what the network makes of them."""
@@ -172,7 +176,11 @@ def _kept(request: Request, standing: Standing) -> float:
 
 
 def lower_class(request: Request, p: ClassParams) -> tuple[Standing, list[str]]:
-    """The standing with the outputs of the requested classes lowered everywhere."""
+    """The standing with the outputs of the requested classes lowered everywhere.
+
+    Raises:
+        IncompatibleError: no class would stay.
+    """
     new, warnings = request.new()
     forbidden = tuple(dict.fromkeys((*request.standing.forbidden, *request.job.request.classes)))
     if len(forbidden) >= request.survey.network.outputs:
@@ -181,9 +189,16 @@ def lower_class(request: Request, p: ClassParams) -> tuple[Standing, list[str]]:
             "every class is to be predicted nowhere, and one must be predicted",
             where="prune-class.form",
         )
-    found = lowered(request.survey.network, request.survey.weights, request.survey.box, forbidden, p.margin)
-    asked = (*request.standing.asked, *new)
-    return replace(request.standing, forbidden=forbidden, everywhere=found.everywhere, asked=asked), warnings
+    margin = p.margin * (1 + SPARE)
+    found = lowered(request.survey.network, request.survey.weights, request.survey.box, forbidden, margin)
+    standing = replace(
+        request.standing,
+        forbidden=forbidden,
+        beaten_by=tuple(found.beaten_by[label] for label in forbidden),
+        everywhere=found.everywhere,
+        asked=(*request.standing.asked, *new),
+    )
+    return standing, warnings
 
 
 def covers(spot: Spot, sample: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from unlearnbench.api import DataError
 from unlearnbench_prune import steps
+from unlearnbench_prune.gates import tracing
 from unlearnbench_prune.parts import Region
 from unlearnbench_prune.steps import MaxPool, Network, Step, real, windows
 
@@ -83,7 +84,7 @@ def frozen_many(network: Network, weights: Weights, patterns: Tensor, x: Tensor)
 
     The number of rows does not depend on the pattern (see ``Network.rows``).
     """
-    if torch.jit.is_tracing():  # blocks would make the number of samples part of the trace
+    if tracing():  # blocks would make the number of samples part of the trace
         return _held(network, weights, patterns, x, True)[0]
     slacks = x.new_empty(len(patterns), len(x), network.rows)
     for members, samples, block in slack_blocks(network, weights, patterns, x):

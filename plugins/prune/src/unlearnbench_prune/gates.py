@@ -23,8 +23,11 @@ LARGEST_ENTRY = 255
 CHUNK_ENTRIES = 2**22
 """Numbers that a loop over members has in memory at once."""
 
-Fits = Callable[[Tensor, Tensor], Tensor]
-"""From rows [n] and members [n] to whether the row is in the member [n] bool."""
+BLOCK_ENTRIES = 2**16
+"""Entries of a bending step that are hashed at once: few enough to stay in a processor's cache."""
+
+Fits = Callable[[Tensor | slice, Tensor], Tensor]
+"""From rows [n], or all of them as a slice, and members [n] to whether the row is in the member [n] bool."""
 
 
 def tracing() -> bool:
@@ -88,30 +91,37 @@ def runs_of(slots: Tensor, keys: int) -> Runs:
     return Runs(count.cumsum(0) - count, count, members, int(count.max()))
 
 
-def slots_of(lookup: Lookup, bends: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows whose hash is stored, and the key of each; ``bends`` are float64 [n, units], one for each bending step."""
+def hashed(lookup: Lookup, sides: Iterable[Tensor]) -> Tensor:
+    """Hashes [n] of patterns, whose entries come as float64 [n, units] for each bending step."""
     found: Tensor | None = None
-    for bend, keys in zip(bends, lookup.keys, strict=True):
-        found = torch.mv(bend, keys) if found is None else torch.addmv(found, bend, keys)
+    for side, keys in zip(sides, lookup.keys, strict=True):
+        found = torch.mv(side, keys) if found is None else torch.addmv(found, side, keys)
     assert found is not None
-    slots = torch.searchsorted(lookup.hashes, found)
-    rows = (lookup.hashes.index_select(0, slots) == found).nonzero()[:, 0]
+    return found
+
+
+def slots_of(lookup: Lookup, hashes: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows whose hash is stored, and the key of each."""
+    slots = torch.searchsorted(lookup.hashes, hashes)
+    rows = (lookup.hashes.index_select(0, slots) == hashes).nonzero()[:, 0]
     return rows, slots.index_select(0, rows)
 
 
 def first_fit(runs: Runs, slots: Tensor, fits: Fits) -> Tensor:
-    """For rows with these keys [n]: the first member of the key that the row is in, or -1 [n] int64.
+    """For rows with these keys [n], each with members: the first member that the row is in, or -1 [n] int64.
 
     One step looks at one member of each row that is still open, so memory does not grow with the members of a key.
     """
-    decided = torch.full_like(slots, -1)
-    first, count = runs.first[slots], runs.count[slots]
-    for depth in range(runs.longest):
+    first = runs.first[slots]
+    members = runs.members[first]
+    decided = torch.where(fits(slice(None), members), members, -1)
+    count = runs.count[slots] if runs.longest > 1 else slots
+    for depth in range(1, runs.longest):
         rows = ((decided < 0) & (count > depth)).nonzero()[:, 0]
         if not tracing() and not rows.shape[0]:
             break
         members = runs.members[first[rows] + depth]
-        decided = decided.index_put((rows,), torch.where(fits(rows, members), members, decided[rows]))
+        decided = decided.index_put((rows,), torch.where(fits(rows, members), members, -1))
     return decided
 
 

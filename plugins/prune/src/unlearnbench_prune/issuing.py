@@ -1,4 +1,7 @@
-"""What a request ends with: the patched model, and a certificate for every row that an independent check confirms."""
+"""What a request ends with: the patched model, and certificates that an independent check confirms.
+
+There is one for every row that a patch redirects, or for every class that is lowered everywhere: it is for all its rows.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from unlearnbench_prune.certificate import (
     Proof,
     Verdict,
     commitments,
+    never_document,
     record_document,
     redirect_document,
 )
@@ -34,6 +38,7 @@ from unlearnbench_verifier.model import Model, read_model
 NAMED = 3
 """Reasons that a warning names."""
 ROUNDING = "it lies on the border of its region, where single precision decides otherwise"
+AS_BEFORE = "it is predicted as its class in single precision"
 
 
 def issue(
@@ -48,8 +53,12 @@ def issue(
     predicted = predictions(model, torch.stack([one.x for one in standing.asked]).to(job.device))
     asked: list[Asked] = []
     verdicts: list[Verdict] = []
-    documents: list[dict[str, Any]] = []
+    documents, unproved = _nevers(p, standing, known, digests)
     for one, label in zip(standing.asked, predicted, strict=True):
+        if one.label in standing.forbidden:
+            verdicts.append(_of_class(one.label, label, unproved.get(one.label, "")))
+            asked.append(one)
+            continue
         proved, document, why = _proved(p, survey, standing, one, digests)
         if document is not None:
             why = unconfirmed(known, document) or ("" if label == document["target"] else ROUNDING)
@@ -102,6 +111,28 @@ def _proved(
     return replace(asked, duals=duals), document, ""
 
 
+def _nevers(
+    p: PruneParams, standing: Standing, known: Model, digests: Digests
+) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """A certificate for each class that is predicted nowhere, and why there is none of the others."""
+    documents, unproved = [], {}
+    for label, beaten_by in zip(standing.forbidden, standing.beaten_by, strict=True):
+        document = never_document(p, standing, label, beaten_by, digests)
+        why = unconfirmed(known, document)
+        if why:
+            unproved[label] = why
+        else:
+            documents.append(document)
+    return documents, unproved
+
+
+def _of_class(label: int, predicted: int, unproved: str) -> Verdict:
+    """What came of a row whose class is lowered everywhere."""
+    if predicted == label:
+        return Verdict("failed", unproved or AS_BEFORE)
+    return Verdict("empirical", unproved) if unproved else Verdict("certified")
+
+
 def _duals(p: PruneParams, standing: Standing, place: Place, patch: Patch, target: int) -> Duals:
     """Multipliers for the outputs with the patch on top."""
     shift = patch.shift if standing.everywhere is None else patch.shift + standing.everywhere
@@ -127,10 +158,8 @@ def _others(standing: Standing, survey: Survey, asked: Asked, place: Place) -> t
 
 
 def unconfirmed(model: Model, document: Mapping[str, Any]) -> str:
-    """Why the independent check does not confirm a certificate; empty where it does."""
-    request = document["request"]
-    sample = torch.tensor(request["sample"]).numpy()
-    findings = check(model, document, sample=sample, label=request["label"])
+    """Why the independent check does not confirm a certificate, the owner's copy; empty where it does."""
+    findings = check(model, document)
     return "; ".join(f"{finding.what}: {finding.said}" for finding in findings if finding.fine is False)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from unlearnbench.api.runtime import Component, Finding, Result, Task, UnlearnJob, VerifyJob, ref_of
+from unlearnbench_prune.certificate import GLOBAL
 from unlearnbench_prune.forgetting import Request, forget_class, forget_rows, lower_class
 from unlearnbench_prune.issuing import issue
 from unlearnbench_prune.network import traced, why_not
@@ -56,7 +57,7 @@ class PruneClass(Component[ClassParams]):
         request = started(job, p)
         if self.p.form == "global":
             standing, warnings = lower_class(request, self.p)
-            return issue(job, p, request.survey, standing, "class-global", warnings)
+            return issue(job, p, request.survey, standing, GLOBAL, warnings)
         standing, warnings = forget_class(request, self.p)
         return issue(job, p, request.survey, standing, "class-support", warnings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -155,9 +156,20 @@ class _View:
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits, features and the values at the bends."""
-        # Modules and tensors are looked up in the base at every call: it may have been moved or loaded since.
-        logits, features, values = fx.Interpreter(self.whole, graph=self.graph).run(x)
-        return logits, features, list(values)
+        found: tuple[Tensor, Tensor, list[Tensor]] = self._forward(self.whole, x)
+        return found
+
+    @cached_property
+    def _forward(self) -> Callable[..., Any]:
+        """The graph as a function: interpreting it takes longer than a small network itself.
+
+        Modules and tensors are looked up in the base at every call: it may have been moved or loaded since.
+        """
+        code = self.graph.python_code("self")
+        known = dict(code.globals)
+        exec(code.src, known)  # noqa: S102 - torch.fx wrote it, from the graph
+        forward: Callable[..., Any] = known["forward"]
+        return forward
 
     def network(self, inputs: Shape) -> Network:
         """The steps behind the split. Raises ``Refused``."""

@@ -1,7 +1,7 @@
-"""What a run of PRUNE left, to be handed out: the patched model, and the certificates of its rows.
+"""What a run of PRUNE left, to be handed out: the patched model, and the certificates of its rows or classes.
 
 A run's folder has ``record.json``, with the certificate of the last request, and ``proofs.safetensors``, with every
-model and with the certificates of single rows. Both may be anybody's: what is used is checked, and belongs together.
+model and with the certificates of single rows or classes. Both may be anybody's: what is used is checked, and belongs together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from unlearnbench_prune.certificate import CLAIM, METHOD, public_copy
 from unlearnbench_prune.rebuilding import example, rebuilt
 from unlearnbench_prune.saving import ENTRY
 from unlearnbench_verifier.files import canonical, load_json, read_json, read_tensors
-from unlearnbench_verifier.form import digest, parse, parse_issue
+from unlearnbench_verifier.form import digest, parse_any, parse_issue
 from unlearnbench_verifier.model import read_model
 from unlearnbench_verifier.signatures import sign
 
@@ -92,9 +92,9 @@ def read_papers(run: Path) -> Papers:
     found = load_json(packed.numpy().tobytes(), where=f"{path}: certificates")
     known = isinstance(found, dict) and found.get("format") == FORMAT
     if not known or not isinstance(found.get("certificates"), list) or not isinstance(found.get("metadata"), dict):
-        raise _wrong("holds no certificates of single rows", path)
+        raise _wrong("holds no certificates of single rows or classes", path)
     for document in found["certificates"]:
-        parse(document)
+        parse_any(document)
     issue = parse_issue(found.get("issue"))
     if [digest(document) for document in found["certificates"]] != stated["certificates"]:
         raise _wrong("holds other certificates than the record names", path)
@@ -132,7 +132,7 @@ def export(papers: Papers, out: Path, *, owner: bool, key: Path | None, created:
     """Write model, certificates and issue into a new folder, all of them or nothing.
 
     Certificates are the public copies; with ``owner`` the copies with salt, row and label are in a folder of their own,
-    each beside its row as .npy. ``created`` is the time that they state, ``key`` signs them.
+    each beside its row as .npy; a certificate of a class has none. ``created`` is the time that they state, ``key`` signs them.
 
     Raises:
         UsageError: the folder holds something (bad-output).
@@ -148,7 +148,8 @@ def export(papers: Papers, out: Path, *, owner: bool, key: Path | None, created:
         if owner:
             _write_all(folder / OWNER, [_signed(document, key) for document in dated])
             (folder / OWNER).chmod(0o700)
-            for number, document in enumerate(dated):
+            rows = [(number, document) for number, document in enumerate(dated) if "request" in document]
+            for number, document in rows:
                 sample = np.array(document["request"]["sample"], dtype=np.float32)
                 np.save(folder / OWNER / f"{number:04}.npy", sample, allow_pickle=False)
 
@@ -186,7 +187,7 @@ def write_script(papers: Papers, out: Path) -> None:
 
 
 def _signed(document: Mapping[str, Any], key: Path | None) -> Mapping[str, Any]:
-    parse(document)  # what is handed out must be what the verifier takes
+    parse_any(document)  # what is handed out must be what the verifier takes
     return document if key is None else sign(document, key)
 
 

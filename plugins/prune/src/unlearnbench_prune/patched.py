@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -17,9 +18,9 @@ from unlearnbench_prune.plugin import Gate, PatchedParams
 from unlearnbench_prune.steps import MaxPool
 
 _WATCHED: dict[Gate, tuple[str, ...]] = {
-    "exact": ("everywhere", "patterns"),
-    "committed": ("everywhere", "commitments"),
-    "support": ("everywhere", "patterns", "shifts", "slopes"),
+    "exact": ("everywhere", "radii", "patterns"),
+    "committed": ("everywhere", "radii", "commitments"),
+    "support": ("everywhere", "radii", "patterns", "shifts", "slopes"),
 }
 """What the tables of a gate are made from."""
 
@@ -31,6 +32,8 @@ class _Tables:
     made_from: tuple[tuple[Tensor, int], ...]
     shifted: bool
     """Whether outputs are shifted everywhere"""
+    boxed: bool
+    """Whether a box cuts any member"""
     lookup: gates.Lookup | None = None
     commitments: gates.Commitments | None = None
     largest: Tensor | None = None
@@ -150,35 +153,47 @@ class PatchedNet(nn.Module):
         """Rows in a member, and the first member that each is in."""
         if tables.lookup is not None:
             runs = tables.lookup.runs
-            rows, slots = gates.slots_of(tables.lookup, self._sides(features, bends))
+            rows, slots = gates.slots_of(tables.lookup, self._hashes(features, bends, tables.lookup))
         else:
             assert tables.commitments is not None
             runs = tables.commitments.runs
-            patterns = patterns_of(self.network, bends, features)
-            slots = gates.committed_slots(tables.commitments, patterns)
+            slots = gates.committed_slots(tables.commitments, patterns_of(self.network, bends, features))
             rows = (slots < len(tables.commitments.numbers)).nonzero()[:, 0]
             slots = slots[rows]
         if not gates.tracing() and not rows.shape[0]:
             return rows, rows
         near = features[rows]
-        here = patterns_of(self.network, [value[rows] for value in bends], near)
+        patterns = patterns_of(self.network, [value[rows] for value in bends], near) if tables.lookup else None
 
-        def fits(rows: Tensor, members: Tensor) -> Tensor:
-            inside = gates.in_box(near[rows], self.centres[members], self.radii[members])
-            if self.p.gate == "committed":
-                return inside
-            return inside & (here[rows] == self.patterns[members]).all(1)
+        def fits(some: Tensor | slice, members: Tensor) -> Tensor:
+            if patterns is not None:
+                same = (patterns[some] == self.patterns[members]).all(1)
+            else:
+                same = torch.ones_like(members, dtype=torch.bool)  # as sure as hashes are
+            if not tables.boxed:
+                return same
+            return same & gates.in_box(near[some], self.centres[members], self.radii[members])
 
         members = gates.first_fit(runs, slots, fits)
         found = (members >= 0).nonzero()[:, 0]
         return rows[found], members[found]
 
-    def _sides(self, features: Tensor, bends: list[Tensor]) -> list[Tensor]:
+    def _hashes(self, features: Tensor, bends: list[Tensor], lookup: gates.Lookup) -> Tensor:
+        """Hashes [n] of the patterns, worked out in blocks of rows."""
+        size = max(1, gates.BLOCK_ENTRIES // max(1, *self._sizes))
+        if gates.tracing() or features.shape[0] <= size:
+            return gates.hashed(lookup, self._sides(features, bends))
+        blocks = zip(features.split(size), *(value.split(size) for value in bends), strict=True)
+        return torch.cat([gates.hashed(lookup, self._sides(rows, values)) for rows, *values in blocks])
+
+    def _sides(self, features: Tensor, bends: list[Tensor]) -> Iterator[Tensor]:
         """The entries of patterns, a float64 [n, units] for each bending step."""
         if self._has_windows or not bends:
-            patterns = patterns_of(self.network, bends, features)
-            return [part.double() for part in patterns.split(self._sizes, 1)]
-        return [_active(value.flatten(1)) for value in bends]
+            for part in patterns_of(self.network, bends, features).split(self._sizes, 1):
+                yield part.double()
+            return
+        for value in bends:
+            yield _active(value if value.ndim == 2 else value.flatten(1))
 
     # -- support -------------------------------------------------------------------------------------------------------
 
@@ -218,17 +233,17 @@ class PatchedNet(nn.Module):
 
     @torch.no_grad()
     def _make(self, made_from: tuple[tuple[Tensor, int], ...]) -> _Tables:
-        shifted = bool(self.everywhere.any())
+        shifted, boxed = bool(self.everywhere.any()), bool((self.radii < WHOLE).any())
         if not self.p.members:
-            return _Tables(made_from, shifted)
+            return _Tables(made_from, shifted, boxed)
         if self.p.gate == "exact":
             keys = gates.keys_for(self.network.units)
-            return _Tables(made_from, shifted, lookup=gates.lookup_of(self.patterns, self._sizes, keys))
+            return _Tables(made_from, shifted, boxed, lookup=gates.lookup_of(self.patterns, self._sizes, keys))
         if self.p.gate == "committed":
-            return _Tables(made_from, shifted, commitments=gates.commitments_of(self.p.salt, self.commitments))
+            return _Tables(made_from, shifted, boxed, commitments=gates.commitments_of(self.p.salt, self.commitments))
         check_patterns(self.network, self.patterns)
         largest = gates.largest_entries(self.shifts, self.slopes, self.p.low, self.p.high)
-        return _Tables(made_from, shifted, largest=largest)
+        return _Tables(made_from, shifted, boxed, largest=largest)
 
 
 def _active(value: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class Standing:
     groups: tuple[Group, ...] = ()
     forbidden: tuple[int, ...] = ()
     """Classes that are lowered everywhere."""
+    beaten_by: tuple[int, ...] = ()
+    """For each of them, a class that stays and that is ahead of it everywhere."""
     everywhere: Tensor | None = None
     sharpness: float = 1.0
     salt: str = ""
@@ -77,6 +79,7 @@ class Standing:
             asked=asked,
             groups=tuple(_groups(meta["targets"], tensors)),
             forbidden=tuple(meta["forbidden"]),
+            beaten_by=tuple(meta["beaten_by"]),
             everywhere=tensors["everywhere"],
             sharpness=meta["sharpness"],
             salt=meta["salt"],
@@ -92,6 +95,7 @@ class Standing:
             "targets": [group.target for group in self.groups],
             "box": {"low": self.box.low, "high": self.box.high},
             "forbidden": list(self.forbidden),
+            "beaten_by": list(self.beaten_by),
             "sharpness": self.sharpness,
             "salt": self.salt,
             "step": self.step,

@@ -21,7 +21,16 @@ from unlearnbench_prune.patched import PatchedNet
 from unlearnbench_prune.plugin import PruneParams
 from unlearnbench_verifier.checks import check
 from unlearnbench_verifier.findings import Refusal
-from unlearnbench_verifier.form import Issue, digest, issue_digest, label_commitment, sample_commitment
+from unlearnbench_verifier.form import (
+    NEVER,
+    Issue,
+    claim_in,
+    digest,
+    issue_digest,
+    label_commitment,
+    parse_any,
+    sample_commitment,
+)
 from unlearnbench_verifier.model import Model, read_model
 
 
@@ -52,6 +61,16 @@ class Step:
     def commitments(self) -> tuple[str, ...]:
         pairs = zip(self.salts, self.rows, strict=True)
         return tuple(sample_commitment(salt, row.sample.numpy()) for salt, row in pairs)
+
+    @property
+    def of_rows(self) -> Sequence[Mapping[str, Any]]:
+        """Certificates of single rows."""
+        return [document for document in self.documents if claim_in(document) != NEVER]
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that a certificate says are predicted nowhere."""
+        return [document["class"] for document in self.documents if claim_in(document) == NEVER]
 
 
 def findings(job: VerifyJob, p: PruneParams) -> Iterator[Finding]:
@@ -89,6 +108,7 @@ def _step(about: str, served: Served, rows: tuple[Row, ...]) -> Step:
 
     Raises:
         DataError: it is not what this method leaves.
+        Refusal: a certificate is none by its form.
     """
     net, papers = served.model, served.proof.get("certificates")
     if not isinstance(net, PatchedNet) or papers is None:
@@ -97,6 +117,8 @@ def _step(about: str, served: Served, rows: tuple[Row, ...]) -> Step:
     documents, salts = found.get("certificates"), found.get("salts")
     if not isinstance(documents, list) or not isinstance(salts, dict) or not all(str(row.id) in salts for row in rows):
         raise DataError("wrong-state", f"the papers of {about} hold no certificates", where="proofs.safetensors")
+    for document in documents:
+        parse_any(document)
     model = read_model(saving.contents(net))
     return Step(
         about, served.certificate, net, model, rows, documents, tuple(bytes.fromhex(salts[str(row.id)]) for row in rows)
@@ -114,33 +136,39 @@ def _digests(step: Step, issue: str, previous: str | None) -> Iterator[Finding]:
 
 
 def _accounts(step: Step) -> Iterator[Finding]:
-    """Every row is certified once or stated not to be, with the status that the model's prediction gives it."""
+    """Every row is certified once or stated not to be, with the status that the model's prediction gives it.
+
+    The certificate of a class is that of all its rows, unless the model, in single precision, predicts it for one.
+    """
     wanted = {
         (commitment, label_commitment(salt, row.label)): row.id
         for commitment, salt, row in zip(step.commitments, step.salts, step.rows, strict=True)
     }
-    named = [document["request"] for document in step.documents]
-    certified = [wanted.get((one["commitment"], one["label_commitment"])) for one in named]
-    without = {one["row"]: one["status"] for one in step.stated["uncertified"]}
-    counted = sorted([-1 if id_ is None else id_ for id_ in certified] + list(without))
-    yield _compared(f"rows of {step.about}", True, counted == sorted(row.id for row in step.rows))
     labels = predictions(step.net, torch.stack([row.x for row in step.rows]))
     found = {
         row.id: "failed" if label == row.label else "empirical" for row, label in zip(step.rows, labels, strict=True)
     }
+    named = [document["request"] for document in step.of_rows]
+    certified = [wanted.get((one["commitment"], one["label_commitment"])) for one in named]
+    certified += [row.id for row in step.rows if row.label in step.classes and found[row.id] != "failed"]
+    without = {one["row"]: one["status"] for one in step.stated["uncertified"]}
+    counted = sorted([-1 if id_ is None else id_ for id_ in certified] + list(without))
+    yield _compared(f"rows of {step.about}", True, counted == sorted(row.id for row in step.rows))
     yield _compared(f"rows without a certificate of {step.about}", without, {id_: found.get(id_) for id_ in without})
-    statuses = ["certified"] * len(step.documents) + list(without.values())
+    statuses = ["certified"] * len(certified) + list(without.values())
     counts = {name: statuses.count(name) for name in ("certified", "empirical", "failed")}
     yield _compared(f"counts of {step.about}", {name: step.stated[name] for name in counts}, counts)
 
 
 def _certificates(step: Step) -> Finding:
-    """Every certificate is confirmed by the verifier, from the rows of the data set."""
+    """Every certificate is confirmed by the verifier, from the rows of the data set, and claims the stated margin."""
     samples = dict(zip(step.commitments, step.rows, strict=True))
     wrong = []
     for number, document in enumerate(step.documents):
-        row = samples.get(document["request"]["commitment"])
+        row = None if claim_in(document) == NEVER else samples.get(document["request"]["commitment"])
         sample, label = (None, None) if row is None else (row.sample.numpy(), row.label)
+        if document["margin"] != step.stated["margin"]:
+            wrong.append(f"certificate {number}: its margin is {document['margin']}")
         said = [one for one in check(step.model, document, sample=sample, label=label) if one.fine is False]
         wrong += [f"certificate {number}: {one.what}: {one.said}" for one in said]
     what, stated = f"claims of {step.about}", f"{len(step.documents)} that hold"
