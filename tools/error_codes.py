@@ -47,6 +47,7 @@ ADVICE = {
     "bad-parameter": "Look up type and range with `unlearnbench show NAME`; the line names the parameter.",
     "bad-partition": "Give each part one name that a later step uses, and ranges that hold rows; `train` is there "
     "from the start.",
+    "bad-patterns": "The patterns are not of this network; patch the model again.",
     "bad-predictions": "Bundle the predictions of the run itself: rows, outputs and numbers must be those of its "
     "record.",
     "bad-request": "Write the request as in `unlearnbench run --help` (random=0.1, class=3, ids=1,2) or as JSON.",
@@ -65,6 +66,7 @@ ADVICE = {
     "what a call into a plugin returns and leaves behind is checked.",
     "broken-plugins": "See `unlearnbench plugins` for the causes; reinstall or remove what is broken.",
     "budget-exceeded": "Raise `--budget`, or make the method cheaper by its parameters.",
+    "cannot-export": "A committed gate cannot run without Python; export a model with gate exact or support.",
     "cannot-listen": "Choose another `--port`, or a `--host` of this machine.",
     "cannot-write": "Choose a folder that you may write to, with space left: `--out`, and `--store` of a run.",
     "conflicting-options": "Give one of the two options.",
@@ -102,6 +104,8 @@ ADVICE = {
     "it.",
     "missing-values": "Fill the gaps in, or leave out a column of numbers with `csv.drop` or `csv.groups`.",
     "name-taken": "Choose another name: something that is installed has this one already.",
+    "no-certificate": "Name a run of prune: others have no certificates to hand out.",
+    "no-class-left": "Leave a class out of the requests: one must be predicted.",
     "no-device": "Compute on another device, for example `--device cpu`.",
     "no-fitting-records": "Run with the measures that the line names; failed or changed records do not count.",
     "no-predictions": "Bundle the predictions of the run, or ask for readings of another one.",
@@ -125,6 +129,7 @@ ADVICE = {
     "other-suite": "Use the version of UnlearnBench that has this suite; a suite never changes.",
     "other-version": "Install the version of the plugin that the line names, or run again with the one that is "
     "installed.",
+    "outside-box": "Declare a box that holds every row (low, high), or leave both out.",
     "over-budget": "Tune within the suite's budget: `unlearnbench leaderboard suites NAME` says how many settings it "
     "allows.",
     "plugin-broken": "Reinstall or remove the distribution that is named; the cause stands in the line.",

@@ -84,7 +84,8 @@ def verify_certificate_command(
     if model is not None:
         return _handed_over(paths, [f"--model={model}", *options, *["--json"] * as_json])
     if options:
-        raise click.UsageError(f"{options[0].partition('=')[0]} needs --model: records bring their own files")
+        name = options[0].partition("=")[0]
+        raise click.BadOptionUsage(name, f"{name} needs --model: records bring their own files")
     return _verify_records(paths, as_json)
 
 

@@ -46,7 +46,7 @@ def stream_figure(document: Mapping[str, Any], rows: Sequence[ServedRow]) -> Fig
     from matplotlib.figure import Figure
 
     panels: list[Panel] = [_panel_of(split) for split in SPLIT_WORDS if any(_has(row, split) for row in rows)]
-    if any(row.bound is not None or row.residual is not None for row in rows):
+    if any(number for row in rows for number in (row.bound, row.residual)):  # a logarithm has no place for 0
         panels.append(_certified)
     panels.append(_time)
     made = Figure(figsize=(7.2, 1.3 + 1.9 * len(panels)), facecolor="white", layout="constrained")
