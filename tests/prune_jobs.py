@@ -110,7 +110,7 @@ class Stream:
     def ask(self, *rows: int, classes: Sequence[int] = ()) -> Result:
         """Forget these rows, or whole classes."""
         mine = torch.tensor(rows) if rows else torch.isin(self.y, torch.tensor(classes)).nonzero()[:, 0]
-        gone = {int(row) for _, forget, _ in self.asked for row in forget.index} | set(mine.tolist())
+        gone = {int(row) for _, forget, _ in self.asked for row in (forget.tensors().ids - 100)} | set(mine.tolist())
         kept = torch.tensor([row for row in range(len(self.x)) if row not in gone])
         data = Data(self.x, self.y, torch.arange(len(self.x)) + 100, tuple("0123456789"))
         others = data if self.validation is None else replaced(*self.validation)

@@ -298,6 +298,16 @@ def test_of_a_strangers_certificate_only_numbers_are_read(odd: Any, tmp_path: Pa
     assert stream_plot(Record(document, tmp_path), tmp_path / "stream.svg") is not None
 
 
+def test_certificates_of_nothing_but_zeros_have_no_panel() -> None:
+    """Rows without a certificate are counted against a budget of none, and a logarithm has no place for 0."""
+    document = certified(4)
+    document["readings"] = [reading for reading in document["readings"] if reading["name"] != "true-residual"]
+    for one in document["stream"]:
+        one["certificate"] = {"value": 0, "budget": 0}
+    figure = stream_figure(document, stream_rows(document))
+    assert "certificate" not in [axes.get_ylabel() for axes in figure.axes]
+
+
 def test_a_record_of_one_request_has_no_stream(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     record = write(tmp_path, run_document())
     assert shown(capsys, record.document) == []

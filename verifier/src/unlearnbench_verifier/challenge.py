@@ -280,11 +280,11 @@ def detection(q: float, k: int) -> float:
     return 1 - (1 - q) ** k
 
 
-def said(k: int, violations: int) -> str:
+def said(k: int, violations: int, place: str = "region") -> str:
     """The line about a challenge."""
     shares = [f"{100 * share:g} %" for share in SHARES]
     caught = [f"{detection(share, k):.3f}" for share in SHARES]
     return (
-        f"{k} points of the region: {violations} violation{'' if violations == 1 else 's'}; a server that answers "
+        f"{k} points of the {place}: {violations} violation{'' if violations == 1 else 's'}; a server that answers "
         f"otherwise on {shares[0]} ({shares[1]}) of them is caught with probability {caught[0]} ({caught[1]})"
     )

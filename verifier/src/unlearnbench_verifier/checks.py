@@ -10,17 +10,18 @@ from unlearnbench_verifier.claims import claim_of, elsewhere, interference, redi
 from unlearnbench_verifier.findings import Finding, Refusal
 from unlearnbench_verifier.form import (
     Certificate,
-    issue_digest,
+    Never,
     label_commitment,
-    parse,
-    parse_issue,
+    parse_any,
     pattern_commitment,
     sample_commitment,
 )
 from unlearnbench_verifier.model import WHOLE, Model, answer
 from unlearnbench_verifier.network import Pattern, pattern_of
+from unlearnbench_verifier.never import check_never
 from unlearnbench_verifier.numbers import Ball, Exact, Floats, N, Undecided
 from unlearnbench_verifier.signatures import check_signature
+from unlearnbench_verifier.stated import chain, models, unseen
 
 OWNER = "it stands in the owner's copy alone"
 
@@ -34,13 +35,13 @@ def check(
     exact: bool = False,
     previous: Any = None,
 ) -> list[Finding]:
-    """Check a certificate.
+    """Check a certificate of either claim.
 
     Args:
         model: What it speaks of.
         document: The certificate, parsed from JSON.
         sample: The forgotten input of the network, flat [d]; that of an owner's copy if None.
-        label: Its label; that of an owner's copy if None.
+        label: Its label; that of an owner's copy if None. A certificate of a class has no copies: both may be given.
         exact: Without any rounding; otherwise with floats, of which every error is bounded.
         previous: The issue of the step before, parsed from JSON.
 
@@ -52,10 +53,12 @@ def check(
         Refusal: floats are too small for the numbers, or ``previous`` is no issue.
     """
     try:
-        certificate = parse(document)
+        certificate = parse_any(document)
     except Refusal as problem:
         return [Finding("form", str(problem), False)]
-    found = [Finding("form", "a certificate of redirection", True), *_models(model, certificate)]
+    if isinstance(certificate, Never):
+        return check_never(model, certificate, document, sample=sample, label=label, exact=exact, previous=previous)
+    found = [Finding("form", "a certificate of redirection", True), *models(model, certificate)]
     if any(finding.fine is False for finding in found):
         return found
     own = certificate.request
@@ -70,33 +73,11 @@ def check(
         found += _region_claims(model, certificate, gate, pattern, Exact)
     else:
         found += _region_claims(model, certificate, gate, pattern, Ball)
-    found += [elsewhere(model), _answer(model, certificate, inside, numbers), _chain(certificate, previous)]
+    found += [elsewhere(model), _answer(model, certificate, inside, numbers), chain(certificate, previous)]
     return [*found, check_signature(document)]
 
 
-def _unseen(what: str, why: str) -> Finding:
-    return Finding(what, f"not looked at: {why}", None)
-
-
-# -- which model, which request ----------------------------------------------------------------------------------------
-
-
-def _models(model: Model, certificate: Certificate) -> list[Finding]:
-    """Whether the certificate is about this model, and about the inputs that the model is for."""
-    found = []
-    for what, stated, is_ in (
-        ("base", certificate.base, model.base),
-        ("patched model", certificate.patched, model.patched),
-    ):
-        said = f"sha256 {is_}" if stated == is_ else f"the certificate is about {stated}, the model is {is_}"
-        found.append(Finding(what, said, stated == is_))
-    if found[-1].fine:
-        for name in ("split_at", "low", "high"):
-            stated, is_ = getattr(certificate, name), getattr(model, name)
-            if stated != is_:
-                said = f"{name} is {is_!r} in the model, the certificate says {stated!r}"
-                return [found[0], Finding("patched model", said, False)]
-    return found
+# -- which request -----------------------------------------------------------------------------------------------------
 
 
 def _pattern_at(model: Model, x: Floats) -> Pattern:
@@ -110,7 +91,7 @@ def _sample(model: Model, certificate: Certificate, x: Floats | None) -> tuple[F
     """Whether the sample is where the claim is made, and the pattern of the region as far as it is known."""
     region, features = certificate.region, model.network.features
     if x is None:
-        return _unseen("sample", OWNER), region.pattern
+        return unseen("sample", OWNER), region.pattern
     if len(x) != features:
         return Finding("sample", f"has {len(x)} numbers, the network takes {features}", False), region.pattern
     if not (np.isfinite(x).all() and model.low <= x.min() and x.max() <= model.high):
@@ -133,11 +114,11 @@ def _request(certificate: Certificate, x: Floats | None) -> Finding:
     """Whether the certificate is about this sample."""
     what, own = "request", certificate.request
     if x is None:
-        return _unseen(what, f"the sample is needed; {OWNER}")
+        return unseen(what, f"the sample is needed; {OWNER}")
     if own.sample is not None and not np.array_equal(own.sample, x):
         return Finding(what, "the certificate holds another sample", False)
     if own.salt is None:
-        return _unseen(what, f"the salt is needed; {OWNER}")
+        return unseen(what, f"the salt is needed; {OWNER}")
     try:
         same = sample_commitment(own.salt, x) == own.commitment
     except Refusal as problem:
@@ -150,11 +131,11 @@ def _label(certificate: Certificate, given: int | None) -> Finding:
     what, own = "label", certificate.request
     label = own.label if given is None else given
     if label is None:
-        return _unseen(what, OWNER)
+        return unseen(what, OWNER)
     if own.label is not None and own.label != label:
         return Finding(what, f"the certificate holds {own.label}, given is {label}", False)
     if own.salt is None:
-        return _unseen(what, f"the salt is needed; {OWNER}")
+        return unseen(what, f"the salt is needed; {OWNER}")
     same = label_commitment(own.salt, label) == own.label_commitment
     return Finding(what, f"is {label}" if same else f"is not {label}", same)
 
@@ -163,7 +144,7 @@ def _target(certificate: Certificate, label: int | None) -> Finding:
     """Whether the target is another class than the sample's own."""
     target = certificate.target
     if label is None:
-        return _unseen("target", f"whether {target} is the sample's own label; {OWNER}")
+        return unseen("target", f"whether {target} is the sample's own label; {OWNER}")
     return Finding("target", f"{target} is{' not' * (target != label)} the sample's own label", target != label)
 
 
@@ -209,16 +190,16 @@ def _region_claims(
     """Redirection, and what other patches do to it."""
     names = ("redirect", "interference")
     if not gate.fine:
-        return [_unseen(name, "the gate is another one") for name in names]
+        return [unseen(name, "the gate is another one") for name in names]
     if pattern is None:
-        return [_unseen(name, "the pattern is committed, the sample is needed") for name in names]
+        return [unseen(name, "the pattern is committed, the sample is needed") for name in names]
     try:
         claim = claim_of(model, certificate, pattern, numbers)
     except Refusal as problem:
-        return [wrong("redirect", problem), _unseen("interference", "there is no such region")]
+        return [wrong("redirect", problem), unseen("interference", "there is no such region")]
     proved, excess = redirect(claim)
     if not proved.fine:
-        return [proved, _unseen("interference", "nothing is proved that others could undo")]
+        return [proved, unseen("interference", "nothing is proved that others could undo")]
     return [proved, interference(claim, excess)]
 
 
@@ -226,7 +207,7 @@ def _answer(model: Model, certificate: Certificate, x: Floats | None, numbers: t
     """What the patched model says to the sample itself, worked out from its weights."""
     what, target = "answer", certificate.target
     if x is None:
-        return _unseen(what, "a sample of the region is needed")
+        return unseen(what, "a sample of the region is needed")
     try:
         said: Ball | Exact = answer(model, x, numbers)
     except Undecided:
@@ -236,25 +217,3 @@ def _answer(model: Model, certificate: Certificate, x: Floats | None, numbers: t
     if lead > 0:
         return Finding(what, f"{target} to the sample, by {shown(lead)}", True)
     return Finding(what, f"to the sample, {target} does not lead: it is {shown(-lead)} behind", False)
-
-
-# -- the chain ---------------------------------------------------------------------------------------------------------
-
-
-def _chain(certificate: Certificate, previous: Any) -> Finding:
-    """Whether the certificate goes on from what was issued before."""
-    what, chain = "chain", certificate.chain
-    if previous is None:
-        if chain.step == 0:
-            return Finding(what, "the first step", True)
-        return _unseen(what, f"step {chain.step}; the issue of the step before is needed (--previous)")
-    before = parse_issue(previous)
-    if chain.step != before.step + 1:
-        return Finding(
-            what, f"the certificate is of step {chain.step}, given is the issue of step {before.step}", False
-        )
-    if chain.previous != issue_digest(before):
-        return Finding(what, f"the certificate goes on from another issue of step {before.step}", False)
-    if certificate.base != before.base:
-        return Finding(what, f"step {before.step} was about another base", False)
-    return Finding(what, f"step {chain.step} goes on from the issue of step {before.step}", True)

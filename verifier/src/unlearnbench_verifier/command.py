@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 POINTS = 100
 MOST_POINTS = 100_000
-REDIRECT = "redirect"
+CLAIMS = ("redirect", "never")
+"""Findings that a certificate is for: one of them has to hold."""
 
 DESCRIPTION = """\
 Check certificates of unlearning by patches against the model that they speak of.
@@ -33,12 +34,16 @@ A certificate claims: whatever input lies in the linear region of the forgotten 
 radius is stated, and by the box of inputs that the model is for), the patched model answers with the target, which
 leads every other output by the margin. That is proved here from the weights in the file, the patch and the multipliers
 in the certificate; no solver is run and nobody who made them is believed.
+
+A certificate of the other kind (its claim is "never") is about a class: at every input of the box, another output is
+ahead of that of the class by the margin, so that it is predicted nowhere. That is proved from the weights by intervals.
 """
 
 EPILOG = """\
 proved:
   redirection    of every input in the region, not of the forgotten one alone; with the gates exact and committed, of
                  those with the region's activation pattern
+  never          of every input of the box, that the class of the certificate is not predicted: a filter on the outputs
   locality       with the gates exact and committed: inputs that match no member get what the base model says
   identity       the digests of base and patched model; with --sample, that the certificate is about that input
 not proved:
@@ -49,7 +54,7 @@ not proved:
   catches the first two with the probability that it prints, and nothing from outside rules out the third
 
 exit codes:
-  0  every claim that was looked at holds, redirection among them
+  0  every claim that was looked at holds, redirection (or never) among them
   1  a claim is wrong, or redirection could not be looked at (a committed region needs --sample)
   2  what was asked for cannot be done: wrong options, a model that is none, a challenge without an answer
   5  a file is missing, unreadable, cut off or too large
@@ -69,7 +74,7 @@ class Checked:
     def proved(self) -> bool:
         """Nothing is wrong, and the claim itself was looked at."""
         fine = {finding.what: finding.fine for finding in self.findings}
-        return self.problem is None and False not in fine.values() and fine.get(REDIRECT) is True
+        return self.problem is None and False not in fine.values() and any(fine.get(claim) is True for claim in CLAIMS)
 
     @property
     def exit_code(self) -> int:
@@ -137,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exact", action="store_true", help="work without any rounding; slower")
     parser.add_argument("--previous", metavar="FILE", help="what was issued one step before: does the chain hold?")
     parser.add_argument(
-        "--challenge", metavar="URL|FILE", help="ask whoever serves the model at points of the region, or read answers"
+        "--challenge",
+        metavar="URL|FILE",
+        help="ask whoever serves the model at points of the region (or box), or read answers",
     )
     parser.add_argument("--points", type=int, default=POINTS, metavar="N", help=f"how many points (default {POINTS})")
     parser.add_argument("--seed", type=int, metavar="N", help="draw the same points again (default: nobody knows them)")
@@ -213,17 +220,25 @@ def _challenge(
 ) -> Finding:
     """What whoever serves the model answers to points of the region, or the points to ask about."""
     from unlearnbench_verifier.challenge import ask, draw, judge, said, write_points
-    from unlearnbench_verifier.form import parse
+    from unlearnbench_verifier.challenge_class import draw_in_box, judge_class
+    from unlearnbench_verifier.form import Never, parse_any
 
     if not proved:
         return Finding("challenge", "nobody was asked: the certificate does not hold", None)
-    certificate = parse(document)
+    certificate = parse_any(document)
     seed = secrets.randbits(63) if options.seed is None else options.seed
-    points = draw(model, certificate, options.points, seed, sample)
+    if isinstance(certificate, Never):
+        points = draw_in_box(model.network.features, certificate, options.points, seed)
+    else:
+        points = draw(model, certificate, options.points, seed, sample)
     if options.draw is not None:
         write_points(Path(options.draw), points)
         return Finding("challenge", f"{len(points)} points are in {options.draw}; --seed={seed} draws them again", None)
-    violations = judge(points, ask(options.challenge, points), certificate.target, certificate.margin)
+    answers = ask(options.challenge, points)
+    if isinstance(certificate, Never):
+        violations = judge_class(points, answers, certificate)
+        return Finding("challenge", said(len(points), violations, "box"), violations == 0)
+    violations = judge(points, answers, certificate.target, certificate.margin)
     return Finding("challenge", said(len(points), violations), violations == 0)
 
 

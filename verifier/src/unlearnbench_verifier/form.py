@@ -73,7 +73,7 @@ OUTPUT = r"0|[1-9][0-9]{0,8}"
 
 
 def parse(document: Any) -> Certificate:
-    """Read a certificate of redirection strictly: every property there, none besides, each of its type, and all shapes alike.
+    """Read a certificate of redirection strictly: no property lacks, none is besides, all shapes are alike.
 
     Raises:
         Refusal: ``bad-certificate``, with the JSON path of the first thing that is wrong.

@@ -160,7 +160,7 @@ def leads(
     Raises:
         NoSolution: the place is empty, or the solver stopped.
     """
-    slopes, shifts = _ahead(place.region, target, added)
+    slopes, shifts = ahead(place.region, target, added)
     others = [j for j in range(len(shifts)) if j != target]
     found = {target: Bound(-math.inf, torch.zeros_like(place.region.h))}
     solved = others
@@ -173,7 +173,7 @@ def leads(
     return [found[j] for j in range(len(shifts))]
 
 
-def _ahead(region: Region, target: int, added: Patch | None) -> tuple[Tensor, Tensor]:
+def ahead(region: Region, target: int, added: Patch | None) -> tuple[Tensor, Tensor]:
     """Slopes [outputs, features] and constants [outputs] of each output less the target's."""
     slopes, shifts = region.c, region.e
     if added is not None:

@@ -1,8 +1,6 @@
-"""Certificates as documents: one for each row that is proved to be redirected, or for each class that is proved to be
-predicted nowhere, and one about the whole request.
+"""Certificates as documents: of rows that are redirected, of classes that are predicted nowhere, of a whole request.
 
-The forms of the former are ``redirect/1.json`` and ``never/1.json``, of the latter ``certificate/1.json`` with the claim
-``redirect``.
+Their forms are ``redirect/1.json``, ``never/1.json``, and ``certificate/1.json`` with the claim ``redirect``.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unlearnbench_prune.parts import Patch, Place
+from unlearnbench_prune.parts import Place
 from unlearnbench_prune.plugin import PruneParams
 from unlearnbench_prune.standing import Asked, Duals, Standing
 from unlearnbench_verifier.form import (
@@ -67,11 +65,11 @@ def commitments(standing: Standing) -> list[str]:
 
 
 def redirect_document(
-    p: PruneParams, standing: Standing, asked: Asked, patch: Patch, target: int, proof: Proof, digests: Digests
+    p: PruneParams, standing: Standing, asked: Asked, proof: Proof, digests: Digests
 ) -> dict[str, Any]:
     """The owner's copy of the certificate of one row: it names the row, its label and the salt."""
     salt, pattern = bytes.fromhex(asked.salt), proof.place.region.pattern.numpy()
-    committed = p.gate == "committed"
+    committed, group = p.gate == "committed", standing.groups[asked.group]
     centre = proof.place.centre if proof.place.radius is not None else None
     assert standing.box is not None
     return {
@@ -94,11 +92,11 @@ def redirect_document(
             "radius": proof.place.radius,
             "centre": None if centre is None else numbers(centre),
         },
-        "target": target,
+        "target": group.target,
         "margin": p.margin,
         "patch": {
-            "shift": numbers(patch.shift),
-            "slope": None if patch.slope is None else [numbers(row) for row in patch.slope],
+            "shift": numbers(group.patch.shift),
+            "slope": None if group.patch.slope is None else [numbers(row) for row in group.patch.slope],
         },
         "gate": {
             "kind": p.gate,
@@ -115,9 +113,7 @@ def redirect_document(
     }
 
 
-def never_document(
-    p: PruneParams, standing: Standing, label: int, beaten_by: int, digests: Digests
-) -> dict[str, Any]:
+def never_document(p: PruneParams, standing: Standing, label: int, beaten_by: int, digests: Digests) -> dict[str, Any]:
     """The certificate that a class is predicted nowhere in the box; it holds no secret."""
     assert standing.box is not None
     return {

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from unlearnbench.api import IncompatibleError
 from unlearnbench.api.runtime import UnlearnJob
+from unlearnbench_prune.bounds import NoSolution
 from unlearnbench_prune.classes import choose_sharpness, class_target
 from unlearnbench_prune.clusters import clusters_of
 from unlearnbench_prune.everywhere import lowered
 from unlearnbench_prune.parts import Group, Spot
 from unlearnbench_prune.patches import constant_patch
 from unlearnbench_prune.plugin import ClassParams, PruneParams
-from unlearnbench_prune.serving import Rows, Server, placed
+from unlearnbench_prune.proving import claimed, leads_after
+from unlearnbench_prune.serving import NO_ROOM, Rows, Server, placed, sparse
 from unlearnbench_prune.standing import Asked, Duals, Standing
 from unlearnbench_prune.survey import ROWS, Survey, free_radius, inside, key_of, neighbours
-
 
 SPARE = 1e-3
 """Share of the margin that a class is lowered by besides: what the verifier's own rounding may take from its bounds."""
@@ -55,14 +56,24 @@ class Request:
             return torch.zeros(0, self.survey.network.units, dtype=torch.uint8)
         return self.survey.patterns(torch.stack([one.sample for one in asked]))
 
-    def rows(self, standing: Standing, asked: list[Asked]) -> Rows:
-        """Rows that are to be served, beside what the network with the patches that stand makes of them."""
+    def rows(self, standing: Standing, asked: list[Asked]) -> tuple[Standing, Rows | None]:
+        """Rows that are to be served, beside what the network with the patches that stand makes of them.
+
+        Rows without room for a claim are not served: the standing has them, with the reason.
+        """
         patterns = self.patterns(asked)
+        radii = self._radii(asked, patterns)
+        roomy = [row for row, radius in enumerate(radii) if radius != 0]
+        crowded = [replace(one, reason=NO_ROOM) for one, radius in zip(asked, radii, strict=True) if radius == 0]
+        standing = replace(standing, asked=(*standing.asked, *crowded))
+        if not roomy:
+            return standing, None
+        asked = [asked[row] for row in roomy]
         inputs = torch.stack([one.x for one in asked]).to(self.job.device)
         with torch.no_grad():
             known = standing if standing.asked else replace(standing, asked=tuple(asked))
             outputs = known.network(self.job, self.p)(inputs).cpu()
-        return Rows(tuple(asked), patterns, outputs, self._radii(asked, patterns))
+        return standing, Rows(tuple(asked), patterns[roomy], outputs, tuple(radii[row] for row in roomy))
 
     def _radii(self, asked: list[Asked], patterns: Tensor) -> tuple[float | None, ...]:
         """How far the claim about each row goes."""
@@ -90,8 +101,9 @@ def forget_rows(request: Request) -> tuple[Standing, list[str]]:
         rest += freed
     standing = replace(standing, asked=(*standing.asked, *served))
     if rest:
-        rows = request.rows(standing, rest)
-        standing = Server(request.job, request.p, request.survey, standing).serve(rows)
+        standing, rows = request.rows(standing, rest)
+        if rows is not None:
+            standing = Server(request.job, request.p, request.survey, standing).serve(rows)
     order = {one.id: place for place, one in enumerate((*request.standing.asked, *new))}
     return replace(standing, asked=tuple(sorted(standing.asked, key=lambda one: order[one.id]))), warnings
 
@@ -104,11 +116,26 @@ def _attached(request: Request, new: list[Asked]) -> tuple[list[Asked], list[Ask
     spots = [(g, k, spot) for g, group in enumerate(groups) for k, spot in enumerate(group.spots)]
     for one, pattern in zip(new, request.patterns(new), strict=True):
         mine = [(g, k) for g, k, spot in spots if torch.equal(spot.pattern, pattern) and covers(spot, one.sample)]
-        if mine and all(groups[g].target != one.label for g, _ in mine):
-            served.append(replace(one, group=mine[0][0], spot=mine[0][1], radius=_claimed(request.p)))
-        else:
+        mine = mine if all(groups[g].target != one.label for g, _ in mine) else []
+        known = _known(request, replace(one, group=mine[0][0], spot=mine[0][1])) if mine else None
+        if known is None:
             rest.append(one)
+        else:
+            served.append(known)
     return served, rest
+
+
+def _known(request: Request, asked: Asked) -> Asked | None:
+    """A row under an earlier patch, with the multipliers that prove it; None where the patch stops short of it."""
+    p, standing = request.p, request.standing
+    group = standing.groups[asked.group]
+    asked = replace(asked, radius=_claimed(p))
+    try:
+        found = leads_after(p, standing, claimed(p, request.survey, standing, asked), group)
+    except NoSolution:
+        return None
+    proved = all(bound.value <= -p.margin for bound in found)
+    return replace(asked, duals=sparse(found, group.target)) if proved else None
 
 
 def _claimed(p: PruneParams) -> float | None:
@@ -130,27 +157,19 @@ def forget_class(request: Request, p: ClassParams) -> tuple[Standing, list[str]]
     new, warnings = request.new()
     if not new:
         return request.standing, warnings
-    job, rows = request.job, request.rows(request.standing, new)
-    server = Server(job, request.p, request.survey, request.standing)
-    forgotten = {one.label for one in request.standing.asked} | set(job.request.classes)
-    target = class_target(rows.outputs, sorted(forgotten), p.target, job.rng("target"))
-    mine = [row for row, radius in enumerate(rows.radii) if radius != 0]
-    proved: dict[int, Duals] = {}
-    if p.map == "representative":
-        (cluster,) = clusters_of(rows.samples.double(), 1)
-        place = server.place(rows, cluster.representative)
-        patch = constant_patch([server.leads(place, target)], target, p.margin)
-        group = Group(target, server.spots(rows, mine), patch)
-    else:
-        group, proved = server.proved(rows, mine, target)
-    asked = dict(enumerate(rows.asked))
-    number = len(request.standing.groups)
-    asked |= dict(zip(mine, placed(rows, mine, group, number, False, proved), strict=True))
-    standing = replace(
-        request.standing,
-        groups=(*request.standing.groups, group),
-        asked=(*request.standing.asked, *asked.values()),
-    )
+    standing, rows = request.rows(request.standing, new)
+    if rows is None:
+        return standing, warnings
+    forgotten = {one.label for one in standing.asked} | set(request.job.request.classes)
+    if len(forgotten) >= request.survey.network.outputs:
+        raise _no_class_left("every class is to be forgotten, and its rows must be sent to one")
+    target = class_target(rows.outputs, sorted(forgotten), p.target, request.job.rng("target"))
+    try:
+        group, proved = _class_group(Server(request.job, request.p, request.survey, standing), rows, target, p)
+    except NoSolution as problem:
+        return replace(standing, asked=(*standing.asked, *_with_reason(rows, problem.reason))), warnings
+    asked = placed(rows, range(len(rows.asked)), group, len(standing.groups), False, proved)
+    standing = replace(standing, groups=(*standing.groups, group), asked=(*standing.asked, *asked))
     if request.standing.groups:
         return standing, warnings
     chosen = choose_sharpness(
@@ -160,6 +179,26 @@ def forget_class(request: Request, p: ClassParams) -> tuple[Standing, list[str]]
         p.most_drop,
     )
     return replace(standing, sharpness=chosen.sharpness), [*warnings, *([chosen.warning] if chosen.warning else [])]
+
+
+def _class_group(server: Server, rows: Rows, target: int, p: ClassParams) -> tuple[Group, dict[int, Duals]]:
+    """The patch of a class under the support nets of all its regions, and what proves it for its rows."""
+    every = range(len(rows.asked))
+    if p.map == "certified":
+        return server.proved(rows, every, target)
+    (cluster,) = clusters_of(rows.samples.double(), 1)
+    bounds = server.leads(server.place(rows, cluster.representative), target)
+    return Group(target, server.spots(rows, every), constant_patch([bounds], target, p.margin)), {}
+
+
+def _with_reason(rows: Rows, reason: str) -> list[Asked]:
+    return [replace(one, reason=reason) for one in rows.asked]
+
+
+def _no_class_left(what: str) -> IncompatibleError:
+    return IncompatibleError(
+        "no-class-left", what, where="request", hint="leave at least one class that is not forgotten"
+    )
 
 
 def _kept(request: Request, standing: Standing) -> float:
@@ -184,11 +223,7 @@ def lower_class(request: Request, p: ClassParams) -> tuple[Standing, list[str]]:
     new, warnings = request.new()
     forbidden = tuple(dict.fromkeys((*request.standing.forbidden, *request.job.request.classes)))
     if len(forbidden) >= request.survey.network.outputs:
-        raise IncompatibleError(
-            "no-class-left",
-            "every class is to be predicted nowhere, and one must be predicted",
-            where="prune-class.form",
-        )
+        raise _no_class_left("every class is to be predicted nowhere, and one must be predicted")
     margin = p.margin * (1 + SPARE)
     found = lowered(request.survey.network, request.survey.weights, request.survey.box, forbidden, margin)
     standing = replace(

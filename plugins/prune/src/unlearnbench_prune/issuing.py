@@ -1,6 +1,6 @@
 """What a request ends with: the patched model, and certificates that an independent check confirms.
 
-There is one for every row that a patch redirects, or for every class that is lowered everywhere: it is for all its rows.
+There is one for every row that a patch redirects, or for every class that is lowered everywhere and all of its rows.
 """
 
 from __future__ import annotations
@@ -14,21 +14,18 @@ from torch import Tensor, nn
 
 from unlearnbench.api.runtime import Result, UnlearnJob
 from unlearnbench_prune import saving
-from unlearnbench_prune.bounds import NoSolution, leads
+from unlearnbench_prune.bounds import NoSolution
 from unlearnbench_prune.certificate import (
     Digests,
-    Proof,
     Verdict,
     commitments,
     never_document,
     record_document,
     redirect_document,
 )
-from unlearnbench_prune.parts import Patch, Place, Spot
 from unlearnbench_prune.plugin import PruneParams
-from unlearnbench_prune.separation import off
-from unlearnbench_prune.serving import sparse
-from unlearnbench_prune.standing import Asked, Duals, Standing
+from unlearnbench_prune.proving import prove
+from unlearnbench_prune.standing import Asked, Standing
 from unlearnbench_prune.survey import ROWS, Survey
 from unlearnbench_verifier.checks import check
 from unlearnbench_verifier.files import canonical, load_json
@@ -59,15 +56,17 @@ def issue(
             verdicts.append(_of_class(one.label, label, unproved.get(one.label, "")))
             asked.append(one)
             continue
-        proved, document, why = _proved(p, survey, standing, one, digests)
-        if document is not None:
-            why = unconfirmed(known, document) or ("" if label == document["target"] else ROUNDING)
-        if document is not None and not why:
-            documents.append(document)
-            verdicts.append(Verdict("certified"))
-        else:
-            verdicts.append(Verdict("failed" if label == one.label else "empirical", why))
-        asked.append(proved)
+        try:
+            proof = prove(p, survey, standing, one)
+        except NoSolution as problem:
+            verdicts.append(_without(one.label, label, problem.reason))
+            asked.append(one)
+            continue
+        document = redirect_document(p, standing, one, proof, digests)
+        why = unconfirmed(known, document) or ("" if label == document["target"] else ROUNDING)
+        verdicts.append(_without(one.label, label, why) if why else Verdict("certified"))
+        documents += [] if why else [document]
+        asked.append(replace(one, duals=proof.duals))
     issued_digest = issue_digest(issued)
     certificate = record_document(
         p, standing, form, verdicts, [digest(document) for document in documents], issued_digest, digests
@@ -88,29 +87,6 @@ def issue(
     )
 
 
-def _proved(
-    p: PruneParams, survey: Survey, standing: Standing, asked: Asked, digests: Digests
-) -> tuple[Asked, dict[str, Any] | None, str]:
-    """A row with the multipliers of its claim, and its certificate; or why there is none."""
-    if asked.group < 0:
-        return asked, None, asked.reason
-    group = standing.groups[asked.group]
-    spot = group.spots[asked.spot]
-    if p.gate == "support" and asked.radius is not None:
-        spot = Spot(spot.pattern, asked.sample, asked.radius)
-    place = survey.place(spot)
-    duals = asked.duals
-    if duals is None:
-        try:
-            duals = _duals(p, standing, place, group.patch, group.target)
-        except NoSolution as problem:
-            return asked, None, problem.reason
-    others = _others(standing, survey, asked, place) if p.gate == "support" else ()
-    proof = Proof(place, duals, others)
-    document = redirect_document(p, standing, asked, group.patch, group.target, proof, digests)
-    return replace(asked, duals=duals), document, ""
-
-
 def _nevers(
     p: PruneParams, standing: Standing, known: Model, digests: Digests
 ) -> tuple[list[dict[str, Any]], dict[int, str]]:
@@ -126,35 +102,16 @@ def _nevers(
     return documents, unproved
 
 
+def _without(label: int, predicted: int, why: str) -> Verdict:
+    """What came of a row without a certificate."""
+    return Verdict("failed" if predicted == label else "empirical", why)
+
+
 def _of_class(label: int, predicted: int, unproved: str) -> Verdict:
     """What came of a row whose class is lowered everywhere."""
     if predicted == label:
         return Verdict("failed", unproved or AS_BEFORE)
     return Verdict("empirical", unproved) if unproved else Verdict("certified")
-
-
-def _duals(p: PruneParams, standing: Standing, place: Place, patch: Patch, target: int) -> Duals:
-    """Multipliers for the outputs with the patch on top."""
-    shift = patch.shift if standing.everywhere is None else patch.shift + standing.everywhere
-    found = leads(place, target, p.bound, margin=p.margin, added=Patch(shift, patch.slope))
-    return sparse(found, target)
-
-
-def _others(standing: Standing, survey: Survey, asked: Asked, place: Place) -> tuple[Mapping[str, Any], ...]:
-    """The members of other groups that are proved to be off in a place, wholly or in part."""
-    centred = replace(place, centre=asked.sample)  # a point inside tells which rows are worth looking at
-    found = []
-    member = 0
-    for g, group in enumerate(standing.groups):
-        for spot in group.spots:
-            if g != asked.group:
-                proved = off(centred, survey.region(spot.pattern), standing.sharpness)
-                if proved.nu < 1:
-                    at = proved.duals.nonzero()[:, 0].tolist()
-                    duals = [[row, float(proved.duals[row])] for row in at]
-                    found.append({"member": member, "rows": list(proved.rows), "duals": duals})
-            member += 1
-    return tuple(found)
 
 
 def unconfirmed(model: Model, document: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """What a run of PRUNE left, to be handed out: the patched model, and the certificates of its rows or classes.
 
 A run's folder has ``record.json``, with the certificate of the last request, and ``proofs.safetensors``, with every
-model and with the certificates of single rows or classes. Both may be anybody's: what is used is checked, and belongs together.
+model and with the certificates of single rows or classes. Both may be anybody's: what is used is checked, and belongs
+together.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def export(papers: Papers, out: Path, *, owner: bool, key: Path | None, created:
     """Write model, certificates and issue into a new folder, all of them or nothing.
 
     Certificates are the public copies; with ``owner`` the copies with salt, row and label are in a folder of their own,
-    each beside its row as .npy; a certificate of a class has none. ``created`` is the time that they state, ``key`` signs them.
+    each beside its row as .npy; a certificate of a class has none. ``created`` is the time that they state, ``key``
+    signs them.
 
     Raises:
         UsageError: the folder holds something (bad-output).

@@ -18,6 +18,13 @@ from unlearnbench.api import (
 )
 
 UNLEARNBENCH_API = 1
+_OWN = {
+    "memory-is-bounded": "the rows of one linear region are units x inputs numbers in double precision, many times "
+    "the weights of a small network",
+    "keeps-no-forgotten-row": "every request issues the certificates of all rows so far anew, and a certificate is "
+    "about a row: whoever certifies keeps it",
+}
+UNLEARNBENCH_EXPECTED_FAILURES = {"prune": _OWN, "prune-class": _OWN}
 
 Target = Literal["random", "second", "least"]
 Gate = Literal["support", "exact", "committed"]
@@ -90,6 +97,13 @@ class PruneParams(PlaceParams):
 class ClassParams(PlaceParams):
     """A whole class, unseen rows of it too."""
 
+    radius: Annotated[
+        float | Literal["whole", "auto"],
+        Param(
+            "Largest difference of a feature up to which a claim is made; auto stays clear of retained rows in its "
+            "region; whole takes all of the region, with a linear program for every pair of rows of two classes."
+        ),
+    ] = "auto"
     form: Annotated[
         Literal["support", "global"],
         Param("One map under the support nets of all regions of the class, or its output lowered everywhere."),

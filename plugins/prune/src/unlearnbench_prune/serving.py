@@ -32,7 +32,7 @@ class Rows:
     outputs: Tensor
     """[n, classes]: of the network with the patches of earlier requests."""
     radii: tuple[float | None, ...]
-    """How far the claim about each row goes; 0 where there is no room for one."""
+    """How far the claim about each row goes."""
 
     @property
     def labels(self) -> Tensor:
@@ -99,14 +99,14 @@ class Server:
         Raises:
             NoSolution: of a place nothing can be proved.
         """
-        if any(rows.radii[row] == 0 for row in mine):
-            raise NoSolution(NO_ROOM)
         places = {row: self.place(rows, row) for row in mine}
-        if self.p.patch == "affine-lp" and len({id(places[row].region) for row in mine}) == len(mine) == 1:
+        if self.p.patch == "affine-lp" and len(mine) == 1:
             patch = affine_patch(places[mine[0]], target, self.p.margin)
             return Group(target, self.spots(rows, mine), patch), {}
         bounds = {row: self.leads(places[row], target) for row in mine}
         patch = constant_patch(list(bounds.values()), target, self.p.margin)
+        if self.p.patch == "affine-lp":  # beside affine maps it has a slope as well
+            patch = replace(patch, slope=torch.zeros_like(places[mine[0]].region.c, dtype=torch.float32))
         return Group(target, self.spots(rows, mine), patch), {row: sparse(bounds[row], target) for row in mine}
 
     # -- clusters ------------------------------------------------------------------------------------------------------
@@ -136,27 +136,22 @@ class Server:
     def _certified(self, rows: Rows) -> Standing:
         """Clusters whose patch is proved for every member."""
         proved: dict[int, Duals] = {}
-        served = [row for row, radius in enumerate(rows.radii) if radius != 0]
-        crowded = {row: NO_ROOM for row, radius in enumerate(rows.radii) if radius == 0}
 
         def make(cluster: Cluster, target: int, so_far: Sequence[Group]) -> Group:
-            group, duals = self.proved(rows, [served[row] for row in cluster.members], target)
+            group, duals = self.proved(rows, cluster.members, target)
             proved.update(duals)
             return group
 
-        keys, ranked = rows.keys(), self.ranked(rows)
         found = certified_clusters(
-            self._points(rows)[served],
-            rows.labels[served],
-            rows.outputs[served].argmax(1),
-            [keys[row] for row in served],
+            self._points(rows),
+            rows.labels,
+            rows.outputs.argmax(1),
+            rows.keys(),
             clusters=self.p.clusters,
-            ranked=lambda row: ranked(served[row]),
+            ranked=self.ranked(rows),
             make_group=make,
         )
-        members = tuple(tuple(served[row] for row in mine) for mine in found.members)
-        without = {served[row]: why for row, why in found.impossible.items()} | crowded
-        return self._joined(rows, found.groups, members, "", proved, without)
+        return self._joined(rows, found.groups, found.members, "", proved, found.impossible)
 
     def _joined(
         self,

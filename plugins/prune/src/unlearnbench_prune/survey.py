@@ -33,9 +33,10 @@ class Survey:
 
     @classmethod
     def of(cls, base: nn.Module, inputs: tuple[int, ...], split_at: str, box: Box) -> Survey:
-        """The survey of a base network; weights are looked at in float64."""
+        """The survey of a base network; weights are looked at in float64, on the CPU as everything that is proved."""
         network = read_network(base, inputs, split_at)
-        return cls(base.eval(), network, traced(base, split_at), weights_of(base, network), box)
+        weights = {name: weight.cpu() for name, weight in weights_of(base, network).items()}
+        return cls(base.eval(), network, traced(base, split_at), weights, box)
 
     def features(self, x: Tensor) -> Tensor:
         """What reaches the patched part, flat: [n, features] float32 on the CPU."""
