@@ -1,6 +1,6 @@
 """Certificates as documents: of rows that are redirected, of classes that are predicted nowhere, of a whole request.
 
-Their forms are ``redirect/1.json``, ``never/1.json``, and ``certificate/1.json`` with the claim ``redirect``.
+Their forms are ``redirect/1.json``, ``never/1.json``, and ``certificate/1.json`` with the same two claims.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from unlearnbench_verifier.form import (
 RECORD_SCHEMA = "https://unlearnbench.org/schemas/certificate/1.json"
 METHOD = "prune"
 CLAIM = "redirect"
+CLAIMS = (CLAIM, NEVER)
 GLOBAL = "class-global"
 """The form of a request whose classes were lowered everywhere."""
 
@@ -148,7 +149,7 @@ def record_document(
     return {
         "$schema": RECORD_SCHEMA,
         "method": METHOD,
-        "claim": CLAIM,
+        "claim": NEVER if form == GLOBAL else CLAIM,
         "means": NEVER_MEANS if form == GLOBAL else MEANS,
         "served": standing.step + 1,
         "budget": 0,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unlearnbench.api import DataError, IncompatibleError, UsageError
 from unlearnbench_prune import exporting
-from unlearnbench_prune.certificate import CLAIM, METHOD, public_copy
+from unlearnbench_prune.certificate import CLAIMS, METHOD, public_copy
 from unlearnbench_prune.rebuilding import example, rebuilt
 from unlearnbench_prune.saving import ENTRY
 from unlearnbench_verifier.files import canonical, load_json, read_json, read_tensors
@@ -69,7 +69,7 @@ def read_certificate(run: Path) -> dict[str, Any]:
     path = run if run.suffix == ".json" else run / RECORD
     record = read_json(path)
     found = record.get("certificate") if isinstance(record, dict) else None
-    if not isinstance(found, dict) or (found.get("method"), found.get("claim")) != (METHOD, CLAIM):
+    if not isinstance(found, dict) or found.get("method") != METHOD or found.get("claim") not in CLAIMS:
         raise IncompatibleError("no-certificate", "has no certificate of prune", where=str(path), hint=HINT)
     for name, kind in STATED.items():
         value = found.get(name, ...)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unlearnbench_prune.bounds import NoSolution, ahead, leads, weak_duality
 from unlearnbench_prune.certificate import Proof
+from unlearnbench_prune.frozen import frozen_many
 from unlearnbench_prune.parts import Bound, Group, Patch, Place, Spot
 from unlearnbench_prune.plugin import PruneParams
 from unlearnbench_prune.separation import interference, off, reach
@@ -72,26 +73,40 @@ def _others(
 ) -> tuple[Mapping[str, Any], ...]:
     """The members of other groups that are proved to be off in a place, wholly or in part.
 
-    Up to the first that takes more than there is room for: then the claim is lost, whatever the others do. Without
-    that, hundreds of rows would have a linear program for each pair of them, and no certificate in the end.
+    Up to the first that takes more than there is room for: then the claim is lost, whatever the others do. The nearest
+    come first. Without that, many rows would have a linear program for each pair of them, and no certificate in the
+    end.
     """
+    if bool((room < 0).any()):
+        return ()
     centred = replace(place, centre=asked.sample)  # a point inside tells which rows are worth looking at
     target = standing.groups[asked.group].target
+    heights = [float(reach(group.patch, place.box).max()) for group in standing.groups]
+    most = [0.0] * len(heights)
     found: list[Mapping[str, Any]] = []
-    member = 0
-    for g, group in enumerate(standing.groups):
-        height, most, taken = float(reach(group.patch, place.box).max()), 0.0, torch.zeros_like(room)
-        for spot in group.spots if g != asked.group else ():
-            if bool((taken > room).any()):
-                return tuple(found)
-            proved = off(centred, survey.region(spot.pattern), standing.sharpness)
-            if proved.nu < 1:
-                at = proved.duals.nonzero()[:, 0].tolist()
-                duals = [[row, float(proved.duals[row])] for row in at]
-                found.append({"member": member, "rows": list(proved.rows), "duals": duals})
-            member += 1
-            most = max(most, proved.nu)
-            taken = interference(most, group.patch, height, place.box)[:, target]
-        room = room - taken
-        member += len(group.spots) * (g == asked.group)
-    return tuple(found)
+    for member, g, spot in _nearest(standing, survey, asked):
+        proved = off(centred, survey.region(spot.pattern), standing.sharpness)
+        if proved.nu < 1:
+            at = proved.duals.nonzero()[:, 0].tolist()
+            duals = [[row, float(proved.duals[row])] for row in at]
+            found.append({"member": member, "rows": list(proved.rows), "duals": duals})
+        if proved.nu > most[g]:
+            before, now = (
+                interference(nu, standing.groups[g].patch, heights[g], place.box)[:, target]
+                for nu in (most[g], proved.nu)
+            )
+            most[g], room = proved.nu, room - (now - before)
+        if bool((room < 0).any()):
+            break
+    return tuple(sorted(found, key=lambda one: int(one["member"])))
+
+
+def _nearest(standing: Standing, survey: Survey, asked: Asked) -> list[tuple[int, int, Spot]]:
+    """Members of other groups with the position of their group, by how far their rows are violated at the row."""
+    spots = [(g, spot) for g, group in enumerate(standing.groups) for spot in group.spots]
+    others = [(member, g, spot) for member, (g, spot) in enumerate(spots) if g != asked.group]
+    if not others:
+        return []
+    patterns = torch.stack([spot.pattern for _, _, spot in others])
+    slacks = frozen_many(survey.network, survey.weights, patterns, asked.sample.double()[None])[:, 0]
+    return [others[place] for place in slacks.clamp_max(0).sum(1).argsort(descending=True, stable=True).tolist()]
