@@ -128,9 +128,7 @@ class Stream:
             request=request,
             forget=forget,
             retain=retain,
-            validation=View(
-                others, torch.arange(0 if self.validation is None else len(others)), name="v", meter=meter
-            ),
+            validation=View(others, torch.arange(0 if self.validation is None else len(others)), name="v", meter=meter),
             model=model,
             state=state,
             recipe=Recipe(),

@@ -175,6 +175,14 @@ def test_a_bad_setting_is_refused_in_one_line(setting: str, line: str) -> None:
     assert refused.stderr.count("\n") == 1
 
 
+def test_a_text_that_looks_like_a_number_is_written_as_its_refusal_says() -> None:
+    split = ("run", "-u", "prune", "--scenario", "digits-cnn-random10/v1", "--dry-run", "--set")
+    refused = call(*split, "prune.split_at=7")
+    assert refused.stderr.startswith("error: [bad-parameter] prune.split_at: 7 is not allowed")
+    assert """prune.split_at='"7"'""" in refused.stderr
+    assert call(*split, 'prune.split_at="7"').rc == 0
+
+
 def test_a_setting_reaches_the_plan() -> None:
     settings_ = ("--set", "salun.epochs=5", "--set", "cnn.channels=[4, 8]", "--set", "recipe.clip_norm=null")
     (plan,) = call("run", "-u", "salun", *settings_, "--dry-run", "--json").json()

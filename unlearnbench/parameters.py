@@ -57,7 +57,10 @@ def resolve_parameters(params: type[Any], values: Mapping[str, Any], *, where: s
         first = problem.errors(include_url=False)[0]
         place = ".".join([where, *(str(part) for part in first["loc"])])
         message = f"{json.dumps(first['input'])} is not allowed: {first['msg']}"
-        raise UsageError("bad-parameter", message, where=place, hint=f"see `unlearnbench show {where}`") from problem
+        hint = f"see `unlearnbench show {where}`"
+        if first["type"] == "string_type":  # --set takes what looks like a number for one
+            hint = f"write a text such as 7 with its quotes, {place}='\"7\"'; {hint}"
+        raise UsageError("bad-parameter", message, where=place, hint=hint) from problem
 
 
 def parameters_json(values: Any) -> dict[str, Any]:

@@ -227,7 +227,9 @@ def test_a_row_on_a_facet_is_on_the_active_side_and_certified() -> None:
 
 
 def test_a_row_outside_the_declared_box_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"row 103 reaches from 0 to 0\.9375, outside the declared 0 to 0\.5") as refused:
+    with pytest.raises(
+        UsageError, match=r"row 103 reaches from 0 to 0\.9375, outside the declared 0 to 0\.5"
+    ) as refused:
         stream(**EXACT, low=0.0, high=0.5).ask(3)
     assert refused.value.code == "outside-box"
 

@@ -51,8 +51,9 @@ def show(run: Path, as_json: bool) -> None:
 def export(run: Path, out: Path, owner: bool, key: Path | None, created: str | None) -> None:
     """Write the patched model and the certificates of RUN, of rows or of classes, for those who check them.
 
-    The folder has model.safetensors, certificates/0000.json and so on, which name no row, and issue.json, which binds
-    them to each other and to what was issued before. `unlearnbench-verify-certificate` checks them without the run,
+    The folder has model.safetensors, certificates/0000.json and so on, without rows, labels and salts, and issue.json,
+    which binds them to each other and to what was issued before. A claim with a radius has a centre, and that is the
+    row itself: in the model and in these copies too. `unlearnbench-verify-certificate` checks them without the run,
     and, with the row's file of owner/, that a certificate is about that row. Who reads the model can tell which regions
     were forgotten unless the gate is committed; its base weights are unchanged.
     """

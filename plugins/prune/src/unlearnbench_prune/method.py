@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 import torch
 from torch import nn
 
+from unlearnbench.api import UsageError
 from unlearnbench.api.runtime import Component, Finding, Result, Task, UnlearnJob, VerifyJob, ref_of
 from unlearnbench_prune.certificate import GLOBAL
 from unlearnbench_prune.forgetting import Request, forget_class, forget_rows, lower_class
@@ -31,6 +32,7 @@ class Prune(Component[PruneParams]):
         """Behind ``split_at`` everything must be piecewise linear; a hash that hides regions has no use for centres."""
         if self.p.gate == "committed" and self.p.radius != "whole":
             return "gate=committed hides the region, and a radius would give the row itself away"
+        refuse_no_place(self.p)
         return why_not(model, self.p.split_at, ref_of(model).inputs)
 
     def unlearn(self, job: UnlearnJob) -> Result:
@@ -49,6 +51,7 @@ class PruneClass(Component[ClassParams]):
 
     def check(self, model: nn.Module, task: Task) -> str | None:
         """Behind ``split_at`` everything must be piecewise linear."""
+        refuse_no_place(self.p)
         return why_not(model, self.p.split_at, ref_of(model).inputs)
 
     def unlearn(self, job: UnlearnJob) -> Result:
@@ -69,6 +72,20 @@ class PruneClass(Component[ClassParams]):
         """The parameters as those of rows."""
         shared = {field.name: getattr(self.p, field.name) for field in fields(PlaceParams)}
         return PruneParams(**shared, gate="support", multi="paper" if self.p.map == "representative" else "certified")
+
+
+def refuse_no_place(p: PlaceParams) -> None:
+    """Refuse parameters that leave no place to make a claim about.
+
+    Raises:
+        UsageError: bad-parameter
+    """
+    if not isinstance(p.radius, str) and not p.radius > 0:
+        raise UsageError("bad-parameter", f"{p.radius:g} is not above 0", where="prune.radius",
+                         hint="give a number above 0, auto or whole")  # fmt: skip
+    if p.low is not None and p.high is not None and p.low >= p.high:
+        raise UsageError("bad-parameter", f"the box from {p.low:g} to {p.high:g} holds nothing",
+                         where="prune.low, prune.high", hint="give the lower end as low")  # fmt: skip
 
 
 def started(job: UnlearnJob, p: PruneParams) -> Request:

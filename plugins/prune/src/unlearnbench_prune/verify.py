@@ -86,6 +86,7 @@ def findings(job: VerifyJob, p: PruneParams) -> Iterator[Finding]:
             yield _compared(f"network underneath after {step.about}", True, _same(job.model, step.net.base))
             yield _compared(f"parameters of {step.about}", step.stated["margin"], p.margin)
             yield from _digests(step, issue_digest(issued), previous)
+            yield _chain(step, number, previous)
             yield from _accounts(step)
             yield _certificates(step)
             previous = issue_digest(issued)
@@ -119,10 +120,12 @@ def _step(about: str, served: Served, rows: tuple[Row, ...]) -> Step:
         raise DataError("wrong-state", f"the papers of {about} hold no certificates", where="proofs.safetensors")
     for document in documents:
         parse_any(document)
+    try:
+        opened = tuple(bytes.fromhex(salts[str(row.id)]) for row in rows)
+    except (TypeError, ValueError) as problem:
+        raise DataError("wrong-state", f"salts of {about} are none", where="proofs.safetensors") from problem
     model = read_model(saving.contents(net))
-    return Step(
-        about, served.certificate, net, model, rows, documents, tuple(bytes.fromhex(salts[str(row.id)]) for row in rows)
-    )
+    return Step(about, served.certificate, net, model, rows, documents, opened)
 
 
 def _digests(step: Step, issue: str, previous: str | None) -> Iterator[Finding]:
@@ -133,6 +136,14 @@ def _digests(step: Step, issue: str, previous: str | None) -> Iterator[Finding]:
     digests = [digest(document) for document in step.documents]
     yield _compared(f"certificates of {step.about}", len(step.stated["certificates"]), len(digests))
     yield _compared(f"digests of the certificates of {step.about}", True, step.stated["certificates"] == digests)
+
+
+def _chain(step: Step, number: int, previous: str | None) -> Finding:
+    """Every certificate of a step goes on from what was issued at the step before."""
+    stated = {(document["chain"]["step"], document["chain"]["previous"]) for document in step.documents}
+    fine = stated <= {(number, previous)}
+    wanted = f"step {number} after {previous or 'none'}"
+    return Finding(what=f"chain of {step.about}", stated=wanted, found=wanted if fine else str(stated), fine=fine)
 
 
 def _accounts(step: Step) -> Iterator[Finding]:
