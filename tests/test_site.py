@@ -249,7 +249,7 @@ def properties(document: Any, owner: str) -> Iterator[str]:
             if key == "$defs":
                 for part, definition in content.items():
                     yield from properties(definition, part)
-            else:
+            elif key not in ("if", "then", "else"):  # conditions on properties that have their place already
                 yield from properties(content, owner)
 
 

@@ -45,7 +45,7 @@ class Verified:
 
 
 @click.command("verify-certificate")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORD|CERTIFICATE...")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--model", type=click.Path(path_type=Path), metavar="FILE", help="Model that the certificates speak of.")
 @click.option("--sample", type=click.Path(path_type=Path), metavar="FILE", help="Forgotten input, as a .npy file.")
 @click.option("--label", type=int, metavar="N", help="Label of the forgotten input.")
@@ -71,11 +71,11 @@ def verify_certificate_command(
 ) -> int:
     """Work out again what the certificates of records state, from the files beside them and the data.
 
-    RECORD is a record.json, the folder of a run, or a folder of runs. Needs the data set and the plugins of the run; no
+    PATH is a record.json, the folder of a run, or a folder of runs. Needs the data set and the plugins of the run; no
     model is trained. Exits with 0 where every certificate holds, 1 where one does not or something was changed.
 
-    CERTIFICATE is a file that stands alone: with --model it goes to the verifier of the method that it names, as do the
-    other options. Needs neither the record nor the data.
+    With --model, PATH is a certificate that stands alone. It goes to the verifier of the method that it names, as do
+    the other options. Needs neither the record nor the data.
     """
     about = {"--sample": sample, "--label": label, "--previous": previous}
     asking = {"--challenge": challenge, "--points": points, "--seed": seed, "--draw": draw}

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from unlearnbench.registry import Component, Registry
 from unlearnbench.scenes import Scene
 from unlearnbench.spec import RunSpec
 from unlearnbench.stages import Stages
-from unlearnbench.store import Store
+from unlearnbench.store import Entry, Store
 from unlearnbench.testing.contract import NotApplicable
 from unlearnbench.testing.problems import PROBLEMS, REQUESTS, Problem, possible
 from unlearnbench.unlearners import stages_of
@@ -99,6 +100,31 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
         return False
     first, second = (t.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
     return torch.equal(first, second)
+
+
+class BenchStore(Store):
+    """The store of a bench. What a recipe alone trained is kept in memory for all benches of the process.
+
+    The tiny problems are the kit's own, so their originals and gold models are the same for every component; keys say
+    so. What a component had a hand in stays in the folder of its bench.
+    """
+
+    _trained: ClassVar[dict[str, Entry]] = {}
+
+    def get(self, phase: str, key: str) -> Entry | None:
+        entry = self._trained.get(key)
+        return super().get(phase, key) if entry is None else _fresh(entry)
+
+    def put(self, phase: str, entry: Entry) -> None:
+        if phase == "train" and entry.inputs["trainer"].keys() == {"recipe"}:
+            self._trained[entry.key] = _fresh(entry)
+        else:
+            super().put(phase, entry)
+
+
+def _fresh(entry: Entry) -> Entry:
+    """A copy whose weights nobody else has."""
+    return replace(entry, weights={name: value.clone() for name, value in entry.weights.items()})
 
 
 @dataclass
@@ -187,7 +213,12 @@ class Bench:
         """
         if self._overran:
             raise PluginError("budget-exceeded", f"an earlier call did not end within {LIMIT_S:g} s")
-        return Stages(self.registry, Store(self.folder), Phases(self.registry, budget_s=LIMIT_S))
+        return Stages(self.registry, BenchStore(self.folder), Phases(self.registry, budget_s=LIMIT_S))
+
+    @cached_property
+    def measuring(self) -> Stages:
+        """One invocation for the readings of a measure, whose many models are asked for their outputs once."""
+        return self.stages()
 
     def serve(
         self,

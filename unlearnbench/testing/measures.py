@@ -15,6 +15,7 @@ from unlearnbench.guard import guarded
 from unlearnbench.parameters import resolve_parameters
 from unlearnbench.parts import Selection
 from unlearnbench.spec import RunSpec
+from unlearnbench.stages import Stages
 from unlearnbench.testing.bench import Bench
 from unlearnbench.testing.contract import Check, NotApplicable, require
 from unlearnbench.testing.problems import PROBLEMS, REQUESTS
@@ -63,12 +64,14 @@ def _readings(
     """What the measure says of a subject; most checks look at the same readings, which are taken once."""
     key = (subject, kind.__name__, unlearner)
     if key not in bench.readings:
-        bench.readings[key] = _taken(bench, subject, kind, unlearner)
+        bench.readings[key] = _taken(bench, bench.measuring, subject, kind, unlearner)
     return bench.readings[key]
 
 
-def _taken(bench: Bench, subject: Subject, kind: type[RunEvidence], unlearner: str) -> list[Reading]:
-    spec, stages = _spec(bench, unlearner), bench.stages()
+def _taken(
+    bench: Bench, stages: Stages, subject: Subject, kind: type[RunEvidence] = RunEvidence, unlearner: str = "retrain"
+) -> list[Reading]:
+    spec = _spec(bench, unlearner)
     params = resolve_parameters(bench.spec.params, spec.measures[0].params, where=bench.spec.name)
     evidence = kind(stages, spec, 0, subject, bench.spec.name, bench.spec.reads)
     with guarded(f"measure {bench.spec.name}", stages.scene(spec).shared):
@@ -151,7 +154,7 @@ def same_seed_same_readings(bench: Bench) -> None:
     if "cost" in bench.spec.reads:
         raise NotApplicable("it reads the clock")
     first = _values(_readings(bench, "unlearned"))
-    again = _values(_taken(bench, "unlearned", RunEvidence, "retrain"))
+    again = _values(_taken(bench, bench.stages(), "unlearned"))
     require(first == again, "two calls give other values")
 
 

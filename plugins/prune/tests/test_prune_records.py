@@ -188,7 +188,8 @@ def swapped(document: dict[str, Any]) -> None:
         pytest.param(of_a_row(lambda one: one["chain"].update(previous="0" * 64)), id="chain of a row"),
         pytest.param(of_a_row(lambda one: one["chain"].update(step=7)), id="step of a row"),
         pytest.param(
-            lambda run: papers(run, lambda found: found["salts"].update({n: 5 for n in found["salts"]})), id="no salts"
+            lambda run: papers(run, lambda found: found["salts"].update(dict.fromkeys(found["salts"], 5))),
+            id="no salts",
         ),
         pytest.param(lambda run: papers(run, swapped), id="swapped"),
         pytest.param(lambda run: papers(run, lambda found: found["certificates"].pop()), id="one less"),

@@ -17,10 +17,11 @@ from unlearnbench_prune.parts import Group, Spot
 from unlearnbench_prune.patches import constant_patch
 from unlearnbench_prune.plugin import ClassParams, PruneParams
 from unlearnbench_prune.proving import claimed, leads_after
-from unlearnbench_prune.serving import NO_ROOM, Rows, Server, placed, sparse
+from unlearnbench_prune.serving import Rows, Server, placed, sparse
 from unlearnbench_prune.standing import Asked, Duals, Standing
 from unlearnbench_prune.survey import ROWS, Survey, free_radius, inside, key_of, neighbours
 
+NO_ROOM = "a retained row in its region has the same features"
 SPARE = 1e-3
 """Share of the margin that a class is lowered by besides: what the verifier's own rounding may take from its bounds."""
 

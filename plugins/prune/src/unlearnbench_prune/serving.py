@@ -18,7 +18,6 @@ from unlearnbench_prune.rounds import NO_TARGET, Rounds, certified_clusters, clu
 from unlearnbench_prune.standing import Asked, Duals, Standing
 from unlearnbench_prune.survey import Survey, key_of
 
-NO_ROOM = "a retained row in its region has the same features"
 PAIRED = "it is left out of every cluster: it was not predicted as labelled, or the rounds ended"
 
 
