@@ -32,7 +32,7 @@ from unlearnbench.unlearners import stages_of
 
 LIMIT_S = 30.0
 """Most time for one call; the problems are so small that a fraction of a second is usual."""
-RECIPE = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "epochs": 25, "batch_size": 16}
+RECIPE: dict[str, Any] = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "epochs": 25, "batch_size": 16}
 PRIVATE = frozenset({"_data", "_index", "_meter", "_locked"})
 
 
@@ -191,12 +191,13 @@ class Bench:
         *,
         then: Mapping[str, Any] | None = None,
         seed: int = 0,
+        epochs: int = RECIPE["epochs"],
     ) -> RunSpec:
         """A run on a tiny problem; ``seed`` is the unlearning seed, ``then`` a second request of a stream."""
         experiment = {
             "dataset": problem.dataset,
             "model": problem.model,
-            "recipe": RECIPE,
+            "recipe": {**RECIPE, "epochs": epochs},
             "requests": [request, *([then] if then else [])],
             "seeds": {"train": [0], "unlearn": [seed], "measure": [0]},
             "unlearners": [unlearner],

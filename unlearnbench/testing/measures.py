@@ -20,6 +20,9 @@ from unlearnbench.testing.bench import Bench
 from unlearnbench.testing.contract import Check, NotApplicable, require
 from unlearnbench.testing.problems import PROBLEMS, REQUESTS
 
+EPOCHS = 5
+"""How good the models are matters to no check, and some measures have hundreds of them trained."""
+
 
 class WithoutTestRows(RunEvidence):
     """The same evidence where the data have no test rows."""
@@ -55,7 +58,7 @@ def _spec(bench: Bench, unlearner: str = "retrain") -> RunSpec:
     if not pairs:
         raise NotApplicable("none of its tasks has a tiny problem")
     task, request = next((pair for pair in pairs if pair[1] == "class"), pairs[0])
-    return bench.tiny(PROBLEMS[task][0], REQUESTS[request], unlearner, bench.spec.name)
+    return bench.tiny(PROBLEMS[task][0], REQUESTS[request], unlearner, bench.spec.name, epochs=EPOCHS)
 
 
 def _readings(

@@ -348,7 +348,7 @@ def test_a_model_built_from_its_file_alone_is_the_same_model(split_at: str) -> N
     base = Block()
     base(torch.rand(50, 2, 6, 8))  # so that batch statistics are not 0 and 1
     base.eval()
-    p = PatchedParams(split_at=split_at, members=1, groups=1, affine=True, everywhere=True)
+    p = PatchedParams(split_at=split_at, members=1, groups=1, affine=True)
     model = PatchedNet(base, (2, 6, 8), 3, p).eval()
     x = torch.rand(20, 2, 6, 8)
     with torch.no_grad():

@@ -135,7 +135,6 @@ class PatchedParams:
     members: Annotated[int, Param("Regions under a patch.", ge=0)] = 0
     groups: Annotated[int, Param("Patches.", ge=0)] = 0
     affine: Annotated[bool, Param("Whether patches have slopes.")] = False
-    everywhere: Annotated[bool, Param("Whether outputs are shifted everywhere.")] = False
     low: Annotated[float, Param("Least value of a feature.")] = 0.0
     high: Annotated[float, Param("Largest value of a feature.")] = 1.0
 

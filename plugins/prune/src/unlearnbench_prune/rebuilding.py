@@ -67,7 +67,6 @@ def rebuilt(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Patch
         members=len(tensors["groups"]),
         groups=len(tensors["shifts"]),
         affine=len(tensors["slopes"]) > 0,
-        everywhere=bool(tensors["everywhere"].any()),
         low=box["low"],
         high=box["high"],
     )

@@ -140,7 +140,6 @@ class Standing:
             "members": sum(len(group.spots) for group in self.groups),
             "groups": len(self.groups),
             "affine": any(group.patch.slope is not None for group in self.groups),
-            "everywhere": bool(self.forbidden),
             "low": self.box.low,
             "high": self.box.high,
         }
