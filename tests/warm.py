@@ -3,6 +3,9 @@
 Most of a short command is the import of torch and what it brings. Where a test is about what commands do and print,
 that is paid for once a session: ``unlearnbench`` in the folder ``scripts()`` sends its words, folder, environment and
 open files to a server, which forks. What imports do is not seen this way; for that is ``support.spawn``.
+
+Most of the rest is training the same originals and gold models, since every page has a store of its own. Here a recipe
+trains what it trains once, and each store gets a copy as if it had been trained there.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unlearnbench.phases import Made
+    from unlearnbench.stages import Stages
+    from unlearnbench.store import Entry
 
 LIBRARIES = (
     "torch._dynamo",
@@ -112,8 +122,35 @@ def _entered(files: list[int], words: list[str], folder: str, environment: dict[
     return words
 
 
+def _share_training(folder: Path) -> None:
+    """Train by recipe only what no other command has trained; what is printed and counted is the same."""
+    from unlearnbench import stages
+    from unlearnbench.identity import digest
+    from unlearnbench.store import Store
+
+    trained, made = Store(folder), stages.Stages._made
+
+    def once_a_session(
+        self: Stages, phase: str, inputs: Mapping[str, Any], make: Callable[[], Made], step: int = 0, steps: int = 1
+    ) -> Entry:
+        if phase != "train" or inputs.get("trainer", {}).keys() != {"recipe"}:  # an unlearner trains, or nobody
+            return made(self, phase, inputs, make, step, steps)
+        key = digest(inputs)
+        known = None if self.store.path(phase, key).exists() else trained.get(phase, key)
+        if known is not None:
+            self._keep(phase, known)
+        entry = made(self, phase, inputs, make, step, steps)
+        if not trained.path(phase, key).exists():
+            trained.put(phase, entry)
+        return entry
+
+    stages.Stages._made = once_a_session
+
+
 if __name__ == "__main__":
-    given = _serve(Path(sys.argv[1]))
+    place = Path(sys.argv[1])
+    given = _serve(place)
+    _share_training(place / "trained")
     sys.argv[:] = ["unlearnbench", *given]
 
     from unlearnbench.cli import main
