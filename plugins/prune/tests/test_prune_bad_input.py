@@ -36,6 +36,7 @@ def assert_one_line(done: Done, rc: int, code: str, *words: str) -> None:
     ("options", "rc", "code", "words"),
     [
         (("--set", "prune.split_at=head"), 3, "incompatible", ["no module head", "available: 0, 1, 2"]),
+        (("--set", "prune.region_mb=0.04"), 3, "incompatible", ["96 inequalities in 64 features, 0 MB", "region_mb"]),
         (("--model", "vit-mini"), 3, "incompatible", ["prune cannot serve model vit-mini"]),
         (("--set", "prune.gate=committed"), 3, "incompatible", ["a radius would give the row itself away"]),
         (("--set", "prune.radius=0"), 2, "bad-parameter", ["prune.radius", "0 is not above 0", "auto or whole"]),

@@ -17,11 +17,11 @@ from unlearnbench.api.runtime import Component, Finding, Result, Task, UnlearnJo
 from unlearnbench_prune.certificate import GLOBAL
 from unlearnbench_prune.forgetting import Request, forget_class, forget_rows, lower_class
 from unlearnbench_prune.issuing import issue
-from unlearnbench_prune.network import traced, why_not
+from unlearnbench_prune.network import read_network, traced, why_not
 from unlearnbench_prune.parts import Box
 from unlearnbench_prune.plugin import ClassParams, PlaceParams, PruneParams
 from unlearnbench_prune.standing import Standing
-from unlearnbench_prune.survey import ROWS, Survey
+from unlearnbench_prune.survey import ROWS, Survey, region_bytes
 from unlearnbench_prune.verify import findings
 
 
@@ -33,7 +33,7 @@ class Prune(Component[PruneParams]):
         if self.p.gate == "committed" and self.p.radius != "whole":
             return "gate=committed hides the region, and a radius would give the row itself away"
         refuse_no_place(self.p)
-        return why_not(model, self.p.split_at, ref_of(model).inputs)
+        return refusal(model, self.p)
 
     def unlearn(self, job: UnlearnJob) -> Result:
         """Patch what is asked for, prove it, and have every proof checked by the verifier that strangers use."""
@@ -50,9 +50,9 @@ class PruneClass(Component[ClassParams]):
     """The rows of a class and what is like them: one patch under wide support nets, or a filter on the outputs."""
 
     def check(self, model: nn.Module, task: Task) -> str | None:
-        """Behind ``split_at`` everything must be piecewise linear."""
+        """Behind ``split_at`` everything must be piecewise linear, and its regions of a size to work with."""
         refuse_no_place(self.p)
-        return why_not(model, self.p.split_at, ref_of(model).inputs)
+        return refusal(model, self.p)
 
     def unlearn(self, job: UnlearnJob) -> Result:
         """The same as for rows, with one patch for all."""
@@ -86,6 +86,22 @@ def refuse_no_place(p: PlaceParams) -> None:
     if p.low is not None and p.high is not None and p.low >= p.high:
         raise UsageError("bad-parameter", f"the box from {p.low:g} to {p.high:g} holds nothing",
                          where="prune.low, prune.high", hint="give the lower end as low")  # fmt: skip
+
+
+def refusal(model: nn.Module, p: PlaceParams) -> str | None:
+    """Why a network cannot be patched: what is not piecewise linear, or regions that are too large."""
+    inputs = ref_of(model).inputs
+    reason = why_not(model, p.split_at, inputs)
+    if reason is not None:
+        return reason
+    network = read_network(model, inputs, p.split_at)
+    size = region_bytes(network) / 1e6
+    if size <= p.region_mb:
+        return None
+    return (
+        f"a linear region of it has {network.rows:,} inequalities in {network.features:,} features, {size:,.0f} MB; "
+        "split_at names a later module, where regions are small, and region_mb allows more"
+    )
 
 
 def started(job: UnlearnJob, p: PruneParams) -> Request:

@@ -58,6 +58,10 @@ class PlaceParams:
     ] = ""
     low: Annotated[float | None, Param("Least value of a feature; none takes that of the training rows.")] = None
     high: Annotated[float | None, Param("Largest value of a feature; none takes that of the training rows.")] = None
+    region_mb: Annotated[
+        float,
+        Param("Networks with larger linear regions are refused; a later split_at makes them small.", gt=0, unit="MB"),
+    ] = 64.0
 
 
 @dataclass(frozen=True)

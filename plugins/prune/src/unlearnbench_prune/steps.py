@@ -119,7 +119,8 @@ def windows(value: Tensor, pool: MaxPool, around: float = -math.inf) -> Tensor:
 
 def real(pool: MaxPool, shape: Shape) -> Tensor:
     """Which positions [units, kernel] of the windows over a value of ``shape`` are no padding."""
-    return windows(torch.ones(shape), pool, 0.0).flatten(0, 2) > 0
+    ones = torch.ones(shape, device="cpu")  # also where networks are built without weights
+    return windows(ones, pool, 0.0).flatten(0, 2) > 0
 
 
 @dataclass(frozen=True)

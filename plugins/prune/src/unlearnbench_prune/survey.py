@@ -16,8 +16,8 @@ from unlearnbench_prune.parts import Box, Place, Region, Spot
 
 ROWS = 1024
 """Rows that go through the network at once."""
-KEPT = 128
-"""Regions that are kept; one of 784 features and 256 units takes 2 MB."""
+KEPT_BYTES = 256 * 2**20
+"""Of regions that are kept; one of 784 features and 256 units takes 2 MB."""
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class Survey:
         """The linear region of a pattern."""
         key = key_of(pattern)
         if key not in self._regions:
-            if len(self._regions) >= KEPT:
+            if len(self._regions) >= max(1, KEPT_BYTES // region_bytes(self.network)):
                 self._regions.pop(next(iter(self._regions)))
             self._regions[key] = region_of(self.network, self.weights, pattern)
         return self._regions[key]
@@ -59,6 +59,11 @@ class Survey:
     def place(self, spot: Spot) -> Place:
         """A spot with everything that can be worked out about it."""
         return Place(self.region(spot.pattern), self.box, spot.centre, spot.radius)
+
+
+def region_bytes(network: Network) -> int:
+    """Memory of one linear region: its rows and outputs in double precision."""
+    return 8 * (network.rows + network.outputs) * (network.features + 1)
 
 
 def key_of(pattern: Tensor) -> bytes:
