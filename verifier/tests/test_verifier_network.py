@@ -468,7 +468,7 @@ def bent(document: Document, path: str, value: Any) -> Document:
     return found
 
 
-DROP = object()
+DROP = "(left out)"
 BENT: list[tuple[str, Any]] = [
     ("format", "unlearnbench-network/2"),
     ("format", DROP),

@@ -31,9 +31,10 @@ DESCRIPTION = """\
 Check certificates of unlearning by patches against the model that they speak of.
 
 A certificate claims: whatever input lies in the linear region of the forgotten one (cut by a box around it where a
-radius is stated, and by the box of inputs that the model is for), the patched model answers with the target, which
-leads every other output by the margin. That is proved here from the weights in the file, the patch and the multipliers
-in the certificate; no solver is run and nobody who made them is believed.
+radius is stated, and by the box of inputs that the model is for), the patched model, in exact arithmetic over the
+stored weights, answers with the target, which leads every other output by the margin. That is proved here from the
+weights in the file, the patch and the multipliers in the certificate; no solver is run and nobody who made them is
+believed.
 
 A certificate of the other kind (its claim is "never") is about a class: at every input of the box, another output is
 ahead of that of the class by the margin, so that it is predicted nowhere. That is proved from the weights by intervals.
@@ -44,14 +45,19 @@ proved:
   redirection    of every input in the region, not of the forgotten one alone; with the gates exact and committed, of
                  those with the region's activation pattern
   never          of every input of the box, that the class of the certificate is not predicted: a filter on the outputs
-  locality       with the gates exact and committed: inputs that match no member get what the base model says
-  identity       the digests of base and patched model; with --sample, that the certificate is about that input
+  locality       with the gates exact and committed, by how these are worked out and where nothing is added everywhere:
+                 inputs that match no member get what the base model says
+  identity       the digests of base and patched model; with --sample, that this input lies in the region; with the
+                 owner's copy, that the certificate is about it
 not proved:
   that the model is like one that never saw the data. The base weights are unchanged, and the patch itself tells a
-  reader of the weights which region was forgotten (the gate committed hides its pattern, not that there is one)
+  reader of the weights which region was forgotten (the gate committed hides its pattern, not that there is one), and
+  with an exact gate and a radius the input itself
   anything about inputs outside the region: near copies of the forgotten input may lie there
   what is served. A server may hold another model, go back to an older one, or know what it is asked about; --challenge
-  catches the first two with the probability that it prints, and nothing from outside rules out the third
+  finds answers that break the claim on a share of the region, with the probability that it prints, if the server cannot
+  tell its points from others; a model that answers there as claimed is not found
+    what rounding does in a server: a lead as small as the margin may be lost, and near a border an exact gate may miss
 
 exit codes:
   0  every claim that was looked at holds, redirection (or never) among them
@@ -137,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("certificates", nargs="+", metavar="CERTIFICATE", help="a certificate, as JSON")
     parser.add_argument("--model", required=True, metavar="FILE", help="the patched model, as safetensors")
-    parser.add_argument("--sample", metavar="FILE", help="the forgotten input, as .npy: is the certificate about it?")
+    parser.add_argument("--sample", metavar="FILE", help="the forgotten input, as .npy: is it in the region?")
     parser.add_argument("--label", type=int, metavar="N", help="its label: is the target another one?")
     parser.add_argument("--exact", action="store_true", help="work without any rounding; slower")
     parser.add_argument("--previous", metavar="FILE", help="what was issued one step before: does the chain hold?")

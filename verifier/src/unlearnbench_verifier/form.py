@@ -48,11 +48,11 @@ __all__ = [
 SCHEMA = "https://unlearnbench.org/schemas/redirect/1.json"
 
 MEANS = (
-    "On all of the stated region of inputs, which is the activation region of the forgotten sample, cut with the "
+    "On every input of the stated region that has its activation pattern, that of the forgotten sample, cut with the "
     "stated radius, if any, and the box, the patched model's output for the target, worked out exactly over the stored "
     "weights, exceeds every other output by at least the margin: output redirection. It says neither that the model "
     "cannot be told from one retrained without the sample, nor that the weights lost the data: the weights of the base "
-    "are unchanged, and the patch stores the region or a hash of it."
+    "are unchanged, and the patch stores the region or a hash of it, and with a radius it may store the sample itself."
 )
 
 NEVER = "never"

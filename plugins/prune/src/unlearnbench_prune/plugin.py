@@ -44,7 +44,7 @@ class PlaceParams:
         float | Literal["whole", "auto"],
         Param(
             "Largest difference of a feature up to which a claim is made, and up to which an exact gate acts; auto "
-            "stays clear of retained rows in the same region; whole takes all of the region."
+            "stays clear of retained rows in the same region; whole takes all of the region, which may end sooner."
         ),
     ] = "whole"
     max_radius: Annotated[float, Param("Largest radius that auto takes.", gt=0)] = 0.05
