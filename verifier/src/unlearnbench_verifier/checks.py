@@ -73,7 +73,8 @@ def check(
         found += _region_claims(model, certificate, gate, pattern, Exact)
     else:
         found += _region_claims(model, certificate, gate, pattern, Ball)
-    found += [elsewhere(model), _answer(model, certificate, inside, numbers), chain(certificate, previous)]
+    said = _answer(model, certificate, inside, numbers) if gate.fine else unseen("answer", "the gate is another one")
+    found += [elsewhere(model), said, chain(certificate, previous)]
     return [*found, check_signature(document)]
 
 
@@ -103,6 +104,8 @@ def _sample(model: Model, certificate: Certificate, x: Floats | None) -> tuple[F
         same = np.array_equal(pattern, region.pattern)
     if not same:
         return Finding("sample", "is in another region than the certificate's", False), region.pattern
+    if region.centre is not None and len(region.centre) != features:
+        return Finding("sample", f"its centre has {len(region.centre)} numbers, not {features}", False), region.pattern
     if region.centre is not None and region.radius is not None and np.abs(x - region.centre).max() > region.radius:
         return Finding("sample", "is further from the centre than the radius", False), region.pattern
     if certificate.gate.member < len(model.groups) and not model.reaches(certificate.gate.member, x):

@@ -119,15 +119,19 @@ def interference(claim: Claim[N], excess: Excess) -> Finding:
     if model.sharpness is None:
         return _first_decides(model, certificate)
     others = [group for group in range(len(model.shifts)) if group != certificate.gate.group]
+    sizes = np.bincount(model.groups, minlength=len(model.shifts)).tolist()
     try:
         openings = _openings(claim, model.sharpness)
     except Refusal as problem:
         return wrong("interference", problem)
     total = dict(excess)
     counts = {"off": 0, "partly on": 0, "not proved off": 0}
+    proved: dict[int, list[Fraction]] = {}
+    for member, bound in openings.items():
+        proved.setdefault(int(model.groups[member]), []).append(bound)
     for group in others:
-        members = np.flatnonzero(model.groups == group).tolist()
-        opening = max((openings.get(member, Fraction(1)) for member in members), default=Fraction(0))
+        known = proved.get(group, [])
+        opening = Fraction(1) if len(known) < sizes[group] else max(known, default=Fraction(0))
         counts["off" if opening == 0 else "not proved off" if opening == 1 else "partly on"] += 1
         top, bottom = extent(model, group, claim.numbers)
         closed = height(top, bottom).lower()[()] * (1 - opening)

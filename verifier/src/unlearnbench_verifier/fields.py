@@ -10,6 +10,8 @@ from typing import Any
 from unlearnbench_verifier.files import MOST_INTEGER
 from unlearnbench_verifier.findings import Refusal
 
+HEXADECIMAL = "bytes in hexadecimal"
+
 
 @dataclass(frozen=True)
 class Field:
@@ -74,6 +76,18 @@ class Field:
         if not re.fullmatch(pattern, self.value, re.ASCII):
             raise self.refusal(f"must be {meaning}")
         return self.value
+
+    def hexadecimal(self) -> str:
+        """Bytes in lower-case hexadecimal.
+
+        Raises:
+            Refusal: no such string.
+        """
+        # Two digits as a group would be remembered for every repetition, which takes a hundred times the text.
+        found = self.text("[0-9a-f]*", HEXADECIMAL)
+        if len(found) % 2:
+            raise self.refusal(f"must be {HEXADECIMAL}")
+        return found
 
     def digest(self) -> str:
         """A sha256.

@@ -66,8 +66,7 @@ NEVER_MEANS = (
 
 LINE = r"[^\n\ud800-\udfff]{1,200}"
 NAME = r"[^\n\ud800-\udfff]{0,200}"
-HEX = r"([0-9a-f]{2})*"
-SALT = r"([0-9a-f]{2}){16,64}"
+SALT = r"(?:[0-9a-f]{2}){16,64}"
 TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})"
 OUTPUT = r"0|[1-9][0-9]{0,8}"
 
@@ -210,7 +209,7 @@ def _region(field: Field, *, committed: bool) -> RegionClaim:
         commitment = entries["commitment"].digest()
     else:
         entries["commitment"].check_null("unless the gate is committed")
-        pattern = np.frombuffer(bytes.fromhex(entries["pattern"].text(HEX, "bytes in hexadecimal")), np.uint8)
+        pattern = np.frombuffer(bytes.fromhex(entries["pattern"].hexadecimal()), np.uint8)
     if entries["radius"].value is None:
         entries["centre"].check_null("where there is no radius")
     else:

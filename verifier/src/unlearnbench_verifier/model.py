@@ -147,7 +147,7 @@ def _gate(field: Field) -> tuple[str, float | None, bytes]:
     """Kind, sharpness and salt."""
     entries = field.properties("kind", "sharpness", "salt")
     kind = entries["kind"].text("support|exact|committed", "support, exact or committed")
-    salt = bytes.fromhex(entries["salt"].text("([0-9a-f]{2})*", "bytes in hexadecimal"))
+    salt = bytes.fromhex(entries["salt"].hexadecimal())
     if bool(salt) != (kind == "committed"):
         raise entries["salt"].refusal("must be there where the gate is committed, and empty where it is not")
     if kind == "support":
@@ -162,6 +162,8 @@ def _tensors(file: TensorFile, network: Network, *, committed: bool) -> dict[str
     for name in file.tensors:
         if name not in DTYPES and not name.startswith(BASE):
             raise _refused(name, "is none of a patched model")
+        if "|" in name:  # it parts names, types and bytes where they are put together for a digest
+            raise _refused(name, "has a | in its name")
     for name, dtype in DTYPES.items():
         if name not in file.tensors:
             raise _refused(name, "is missing")

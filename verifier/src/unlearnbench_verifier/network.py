@@ -74,28 +74,37 @@ def outputs_of(network: Network, x: npt.ArrayLike, numbers: type[N]) -> N:
 
 
 @lru_cache(maxsize=2)
-def _first_values(network: Network, numbers: type[N]) -> tuple[N, ...]:
+def _first_values(network: Network, numbers: type[N]) -> tuple[N | None, ...]:
     """The input as a function of itself, and the steps before the first bend: the same in every region."""
     start = np.zeros((network.features, network.features + 1))
     np.fill_diagonal(start, 1.0)
-    values = [numbers.exactly(start)]
-    for step, inputs in zip(network.steps, network.sources, strict=True):
+    values: list[N | None] = [numbers.exactly(start)]
+    for step in network.steps:
         if isinstance(step, Bend):
             break
-        values.append(step.apply(*(values[number] for number in inputs)))
+        values.append(step.apply(*_taken(network, values)))
     return tuple(values)
 
 
-def _on_sides(network: Network, pattern: Pattern, known: Sequence[N]) -> Affine[N]:
+def _taken(network: Network, values: list[N | None]) -> list[N]:
+    """What the next step takes; a value that no later step takes is let go of."""
+    number = len(values) - 1
+    given = [value for source in network.sources[number] if (value := values[source]) is not None]
+    for source in (*network.sources[number], number):
+        if network.last[source] <= number:
+            values[source] = None
+    return given
+
+
+def _on_sides(network: Network, pattern: Pattern, known: Sequence[N | None]) -> Affine[N]:
     """Slacks and outputs with the pattern held fixed; ``known`` are the values of the first steps."""
     pattern = np.asarray(pattern)
     if pattern.shape != (network.units,) or pattern.dtype != np.uint8:
         said = f"has {pattern.size} units and the network {network.units}"
         raise Refusal("bad-pattern", said, where="pattern")
-    values, rows, place = list(known), [known[0][:0]], 0
-    steps = list(zip(network.steps, network.sources, strict=True))
-    for step, inputs in steps[len(known) - 1 :]:
-        given = [values[number] for number in inputs]
+    values, rows, place = list(known), [], 0
+    for step in network.steps[len(known) - 1 :]:
+        given = _taken(network, values)
         if isinstance(step, Bend):
             sides = pattern[place : place + step.units]
             if not step.allows(sides):
@@ -105,19 +114,24 @@ def _on_sides(network: Network, pattern: Pattern, known: Sequence[N]) -> Affine[
             place += step.units
         else:
             values.append(step.apply(*given))
-    return Affine(type(known[0]).joined(rows), values[-1])
+    result = values[-1]
+    assert result is not None
+    return Affine(type(result).joined(rows or [result[:0]]), result)
 
 
 def _at(network: Network, x: npt.ArrayLike, numbers: type[N]) -> tuple[Pattern, N]:
-    values, pattern = [_point(network, x, numbers)], [np.zeros(0, np.uint8)]
-    for step, inputs in zip(network.steps, network.sources, strict=True):
-        given = [values[number] for number in inputs]
+    values: list[N | None] = [_point(network, x, numbers)]
+    pattern = [np.zeros(0, np.uint8)]
+    for step in network.steps:
+        given = _taken(network, values)
         if isinstance(step, Bend):
             pattern.append(step.decide(given[0]))
             values.append(step.bend(given[0], pattern[-1]))
         else:
             values.append(step.apply(*given))
-    return np.concatenate(pattern), values[-1]
+    result = values[-1]
+    assert result is not None
+    return np.concatenate(pattern), result
 
 
 def _point(network: Network, x: npt.ArrayLike, numbers: type[N]) -> N:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from unlearnbench_verifier.steps import Average, Bend, Convolution, Linear, MaxP
 from unlearnbench_verifier.windows import Pair, Windows, over_channels
 
 FORMAT = "unlearnbench-network/1"
+MOST_STEPS = 10_000
 MOST_NUMBERS = 2**25
 """In all values and tables of one network together: what is read from a stranger must not fill the memory."""
 MOST_POSITIONS = 256
@@ -53,8 +54,10 @@ class Network:
     steps: tuple[Smooth | Bend, ...]
     sources: tuple[tuple[int, ...], ...]
     """of each step, the numbers of the values that it takes; value 0 is the input, step k makes value k + 1"""
+    last: tuple[int, ...]
+    """of each value, the number of the last step that takes it; of the result, the number of steps"""
     load: int
-    """the most numbers (per column) that are worked on at a time"""
+    """the most numbers (per column) that are held at a time: values still to be taken, rows, and what a step needs"""
 
     @property
     def features(self) -> int:
@@ -88,7 +91,7 @@ def read_network(document: object, tensors: Tensors) -> Network:
     shapes, spent = [inputs], _counted(parts["inputs"], math.prod(inputs), 0)
     steps: list[Smooth | Bend] = []
     sources: list[tuple[int, ...]] = []
-    for item in parts["steps"].items(1):
+    for item in parts["steps"].items(1, MOST_STEPS):
         step, source, shape = _read_step(item, shapes, tensors)
         load = step.load if isinstance(step, Smooth) else step.rows
         spent = _counted(item, math.prod(shape) + load, spent)
@@ -97,8 +100,32 @@ def read_network(document: object, tensors: Tensors) -> Network:
         shapes.append(shape)
     if shapes[-1] != (outputs,):
         raise parts["outputs"].refusal(f"is {outputs} and the last step makes shape {list(shapes[-1])}")
-    loads = (step.load if isinstance(step, Smooth) else step.rows for step in steps)
-    return Network(inputs, outputs, tuple(steps), tuple(sources), max(*loads, *map(math.prod, shapes)))
+    last = _last_uses(sources)
+    return Network(inputs, outputs, tuple(steps), tuple(sources), last, _load(steps, shapes, last))
+
+
+def _last_uses(sources: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Of each value the last step that takes it. A value that nothing takes is let go of where it is made."""
+    last = list(range(-1, len(sources)))
+    for number, source in enumerate(sources):
+        for value in source:
+            last[value] = number
+    last[-1] = len(sources)
+    return tuple(last)
+
+
+def _load(steps: Sequence[Smooth | Bend], shapes: Sequence[Shape], last: Sequence[int]) -> int:
+    """The most numbers that are held while a step is made: rows of the region so far as well."""
+    freed = [0] * (len(steps) + 1)
+    for value, end in enumerate(last):
+        freed[end] += math.prod(shapes[value])  # that of an input that nothing takes is the last entry, as the result
+    most, rows, held = 0, 0, math.prod(shapes[0])
+    for number, step in enumerate(steps):
+        rows += step.rows if isinstance(step, Bend) else 0
+        held += math.prod(shapes[number + 1])
+        most = max(most, held + rows + (step.load if isinstance(step, Smooth) else 0))
+        held -= freed[number]
+    return most
 
 
 def base_digest(document: object, tensors: Tensors) -> str:
@@ -228,9 +255,10 @@ def _batch_norm(reading: _Reading) -> tuple[Smooth, Shape]:
     channels = reading.shape[0]
     mean, variance = reading.tensor("mean", (channels,)), reading.tensor("variance", (channels,))
     weight, bias = reading.optional("weight", channels), reading.optional("bias", channels)
-    spread = variance + reading.parts["epsilon"].number(0)
-    if not (spread > 0).all():
-        raise reading.parts["variance"].refusal("has a variance that is not above 0 with epsilon")
+    with np.errstate(all="ignore"):
+        spread = variance + reading.parts["epsilon"].number(0)
+    if not ((spread > 0) & np.isfinite(spread)).all():
+        raise reading.parts["variance"].refusal("has a variance that is no finite number above 0 with epsilon")
     with np.errstate(all="ignore"):
         # By definition of the format these float64 are the step, so their own rounding is no error.
         scale = (np.ones(channels) if weight is None else weight) / np.sqrt(spread)

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 INSTALL = "install cryptography"
 
+PRIME = 2**255 - 19
+SMALL_ORDER = frozenset(
+    (
+        0,
+        1,
+        PRIME - 1,
+        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+    )
+)
+"""The y of the points of ed25519 whose order divides 8; each is -y of another, and x has either sign."""
+
 
 def sign(document: Mapping[str, Any], private_key_path: str | os.PathLike[str]) -> dict[str, Any]:
     """A copy of a certificate with a signature by the ed25519 key in a PEM file (PKCS #8, not encrypted).
@@ -43,11 +55,19 @@ def check_signature(document: Mapping[str, Any]) -> Finding:
     except ImportError:
         return Finding("signature", f"not looked at: {INSTALL}", None)
     owner = signature.public_key.hex()
+    if _is_of_small_order(signature.public_key):
+        return Finding("signature", f"key {owner} is of small order: such a key has signed everything", False)
     try:
         Ed25519PublicKey.from_public_bytes(signature.public_key).verify(signature.value, canonical(unsigned(document)))
     except (InvalidSignature, ValueError):
         return Finding("signature", f"key {owner} did not sign this", False)
     return Finding("signature", f"by key {owner}; ask the owner whether it is theirs", True)
+
+
+def _is_of_small_order(public_key: bytes) -> bool:
+    """Whether a key is one of the eight points under which a signature can hold for any document."""
+    y = int.from_bytes(public_key, "little") & ~(1 << 255)
+    return y % PRIME in SMALL_ORDER
 
 
 def _private_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:

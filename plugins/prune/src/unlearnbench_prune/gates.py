@@ -16,6 +16,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unlearnbench_prune.parts import WHOLE
+
 LARGEST_SUM = 2**53 - 1
 """Whole numbers up to here are float64."""
 LARGEST_ENTRY = 255
@@ -129,9 +131,9 @@ def in_box(features: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
     """Whether rows [n, d] are within the radius [n] of the centre [n, d] in every feature.
 
     Differences are taken in float64, where those of float32 numbers of like size are exact: an input on the boundary
-    is inside, as in the certificate.
+    is inside, as in the certificate. A radius of WHOLE holds every input.
     """
-    return (features.double() - centres.double()).abs().amax(1) <= radii.double()
+    return ((features.double() - centres.double()).abs().amax(1) <= radii.double()) | (radii >= WHOLE)
 
 
 # -- committed ---------------------------------------------------------------------------------------------------------
