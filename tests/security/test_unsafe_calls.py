@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("unlearnbench", "plugins", "tools")
+FOLDERS = ("unlearnbench", "plugins", "tools", "verifier")
 NEVER = {
     *("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec"),
     *("pickle.load", "pickle.loads", "pickle.Unpickler", "_pickle.load", "_pickle.loads", "_pickle.Unpickler"),

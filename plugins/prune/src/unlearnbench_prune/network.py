@@ -165,11 +165,7 @@ class _View:
 
         Modules and tensors are looked up in the base at every call: it may have been moved or loaded since.
         """
-        code = self.graph.python_code("self")
-        known = dict(code.globals)
-        exec(code.src, known)  # noqa: S102 - torch.fx wrote it, from the graph
-        forward: Callable[..., Any] = known["forward"]
-        return forward
+        return type(fx.GraphModule(self.whole, self.graph)).forward
 
     def network(self, inputs: Shape) -> Network:
         """The steps behind the split. Raises ``Refused``."""
