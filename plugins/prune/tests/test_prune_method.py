@@ -201,13 +201,14 @@ def test_a_row_without_room_does_not_keep_others_of_its_region_from_being_served
 # -- rows that make trouble --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("target", ["random", "second"])  # second wants the prediction itself first
 @pytest.mark.parametrize("multi", ["each", "paper", "certified"])
-def test_a_mislabelled_row_is_sent_neither_to_its_label_nor_to_its_prediction(multi: str) -> None:
+def test_a_mislabelled_row_is_sent_neither_to_its_label_nor_to_its_prediction(multi: str, target: str) -> None:
     x, y = digits()
     labels = y[:TRAIN].clone()
     before = int(predicted(digit_net(), x[3:4]))
     labels[3] = (before + 1) % 10
-    result = with_rows(digit_net(), x[:TRAIN], labels, gate="exact", multi=multi).ask(3)
+    result = with_rows(digit_net(), x[:TRAIN], labels, gate="exact", multi=multi, target=target).ask(3)
     assert documents(result)[0]["target"] not in {before, int(labels[3])}
     assert_confirmed(result)
 

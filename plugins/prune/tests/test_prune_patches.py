@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,44 +16,26 @@ from unlearnbench.api import UsageError
 from unlearnbench.api.runtime import generator
 from unlearnbench_prune.bounds import SLACK, How, NoSolution, leads, lp_bound
 from unlearnbench_prune.parts import Bound, Box, Patch, Place
-from unlearnbench_prune.patches import Target, affine_patch, choose_target, constant_patch
+from unlearnbench_prune.patches import affine_patch, constant_patch, ranked
 
 BOX = Box(0.0, 1.0)
 LOGITS = torch.tensor([0.5, 2.0, -1.0, 1.5, 0.0])
 
 
-def test_second_is_the_best_and_least_the_worst_of_what_is_neither_label_nor_prediction() -> None:
-    assert choose_target("second", LOGITS, {0}, generator(0)) == 3
-    assert choose_target("second", LOGITS, {3}, generator(0)) == 0
-    assert choose_target("least", LOGITS, {0}, generator(0)) == 2
-    assert choose_target("least", LOGITS, {2}, generator(0)) == 4
+def test_second_wants_the_best_first_and_least_the_worst_and_of_equals_the_lower_class() -> None:
+    outputs = torch.tensor([1.0, 3.0, -2.0, 3.0, 0.5])
+    assert ranked("second", outputs, generator(0)) == [1, 3, 0, 4, 2]
+    assert ranked("least", outputs, generator(0)) == [2, 4, 0, 1, 3]
 
 
-@pytest.mark.parametrize("kind", ["random", "second", "least"])
-def test_no_target_is_ever_the_label_or_the_prediction(kind: Target) -> None:
-    rng = generator(3)
-    for _ in range(200):
-        logits = torch.randn(4, generator=rng)
-        label = int(torch.randint(4, (1,), generator=rng))
-        target = choose_target(kind, logits, {label}, rng)
-        assert target not in (label, int(logits.argmax()))
-        assert 0 <= target < 4
-
-
-def test_random_targets_are_each_of_the_others_alike_and_the_same_for_a_seed() -> None:
-    rng = generator(1)
-    drawn = [choose_target("random", LOGITS, {0}, rng) for _ in range(900)]
-    assert set(drawn) == {2, 3, 4}
-    assert max(abs(count - 300) for count in Counter(drawn).values()) < 60
-    again = generator(1)
-    assert [choose_target("random", LOGITS, {0}, again) for _ in range(900)] == drawn
-
-
-def test_where_no_class_is_left_the_reason_is_given() -> None:
-    assert choose_target("random", LOGITS[:3], {0}, generator(0)) == 2
-    with pytest.raises(NoSolution) as none:
-        choose_target("second", LOGITS[:3], {0, 2}, generator(0))
-    assert "no class is left" in none.value.reason
+def test_random_wants_each_class_first_alike_and_the_same_for_a_seed() -> None:
+    rng, again = generator(3), generator(3)
+    drawn = [ranked("random", LOGITS, rng) for _ in range(900)]
+    assert all(sorted(order) == list(range(len(LOGITS))) for order in drawn)
+    counts = torch.tensor([order[0] for order in drawn]).bincount(minlength=len(LOGITS))
+    share = 900 / len(LOGITS)
+    assert bool(((counts - share).abs() < 5 * share**0.5).all())
+    assert [ranked("random", LOGITS, again) for _ in range(900)] == drawn
 
 
 def bounds(values: list[float]) -> list[Bound]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,35 +12,27 @@ from scipy.optimize import linprog
 from torch import Generator, Tensor
 
 from unlearnbench.api import UsageError
-from unlearnbench_prune.bounds import SLACK, NoSolution, ensure_solved, leads, limits, program
+from unlearnbench_prune.bounds import SLACK, ensure_solved, leads, limits, program
 from unlearnbench_prune.parts import Bound, Patch, Place
-
-Target = Literal["random", "second", "least"]
+from unlearnbench_prune.plugin import Target
 
 LARGEST = 20_000
 """Most (rows + features) * 3 outputs for which an affine map is solved for: the multipliers of its program, which takes
 about a quarter of a minute then."""
 
 
-def choose_target(kind: Target, logits: Tensor, exclude: Set[int], rng: Generator) -> int:
-    """The class that a row is sent to: neither one of ``exclude`` (its label) nor the one that is predicted.
+def ranked(kind: Target, outputs: Tensor, rng: Generator) -> list[int]:
+    """All classes in the order in which they are wanted as a row's target; the first that may be one is taken.
 
     Args:
-        kind: ``random`` (each class alike), ``second`` (the best of those that are left) or ``least`` (the worst).
-        logits: [outputs] of the row.
-        exclude: classes that it must not be sent to.
+        kind: ``random`` (each order alike), ``second`` (the best first) or ``least`` (the worst first).
+        outputs: [classes] of the row; of equal ones the lower class comes first.
         rng: drawn from for ``random`` alone.
-
-    Raises:
-        NoSolution: no class is left.
     """
-    left = torch.tensor([j for j in range(len(logits)) if j not in exclude and j != int(logits.argmax())])
-    if not len(left):
-        raise NoSolution("no class is left to send the row to: each is its label, its prediction or excluded")
     if kind == "random":
-        return int(left[torch.randint(len(left), (1,), generator=rng)])
-    scores = logits.detach().cpu()[left]
-    return int(left[scores.argmax() if kind == "second" else scores.argmin()])
+        order: list[int] = torch.randperm(len(outputs), generator=rng).tolist()
+        return order
+    return list(map(int, outputs.argsort(descending=kind == "second", stable=True)))
 
 
 def constant_patch(bounds: Sequence[Sequence[Bound]], target: int, margin: float) -> Patch:

@@ -12,7 +12,7 @@ from unlearnbench.api.runtime import UnlearnJob
 from unlearnbench_prune.bounds import NoSolution, leads
 from unlearnbench_prune.clusters import Cluster
 from unlearnbench_prune.parts import Bound, Group, Patch, Place, Spot
-from unlearnbench_prune.patches import affine_patch, constant_patch
+from unlearnbench_prune.patches import affine_patch, constant_patch, ranked
 from unlearnbench_prune.plugin import PruneParams
 from unlearnbench_prune.rounds import NO_TARGET, Rounds, certified_clusters, cluster_rounds
 from unlearnbench_prune.standing import Asked, Duals, Standing
@@ -198,13 +198,7 @@ class Server:
 
     def ranked(self, rows: Rows) -> Callable[[int], list[int]]:
         """All classes in the order in which ``target`` wants them for a row."""
-        classes = rows.outputs.shape[1]
-        orders = {
-            "random": lambda row: torch.randperm(classes, generator=self.job.rng("target")).tolist(),
-            "second": lambda row: rows.outputs[row].argsort(descending=True, stable=True).tolist(),
-            "least": lambda row: rows.outputs[row].argsort(stable=True).tolist(),
-        }
-        return orders[self.p.target]
+        return lambda row: ranked(self.p.target, rows.outputs[row], self.job.rng("target"))
 
     def _points(self, rows: Rows) -> Tensor:
         points = rows.inputs if self.p.cluster_by == "inputs" else rows.samples
