@@ -148,6 +148,11 @@ class RunEvidence:
     def artifacts(self) -> Mapping[str, Any]:
         return self._entry(None).artifacts
 
+    def keep(self, name: str, value: Tensor) -> None:
+        """Keep a tensor beside the record, in ``artifacts.safetensors`` as ``measures/MEASURE/SUBJECT/NAME``."""
+        place = f"measures/{self.measure}/{self.subject}/{name}"
+        self.stages.kept.setdefault(self.spec.id, {})[place] = value.detach().cpu().clone()
+
 
 def members_of(
     spec: RunSpec, kind: Literal["siblings", "shadows"], n: int, vary: Vary = "train"

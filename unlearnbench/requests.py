@@ -165,26 +165,38 @@ def matched(y: Tensor, pool_y: Tensor, pool: Tensor, rng: Generator) -> Tensor:
 
 
 def _annotations(description: Mapping[str, Any], splits: Splits, task: Task, previous: Parts | None) -> Parts:
-    """The target's cells are forgotten; the rows stay. Measures see complete annotations of everything."""
+    """The target's cells are forgotten, the rows stay; as ``images``, the rows that carry it go as a whole.
+
+    Measures see complete annotations of everything.
+    """
     train, test = splits.train, splits.test
     current = previous.retain.data if previous else train
+    rows = previous.retain.index if previous else whole(train).index
     names = tuple(str(t) for t in description["targets"])
     targets = tuple(output_position(name, train.outputs, "target") for name in names)
     how = description.get("as", "absent")
-    if how not in ("absent", "unknown"):
-        raise UsageError("bad-parameter", f"{how!r} is neither absent nor unknown", where="$.request.as")
     carries = torch.zeros(len(train), dtype=torch.bool)
     only, left = None, current.y
     for target in targets:
-        rows, cells = task.split_target(current.y, target)
+        of_target, cells = task.split_target(current.y, target)
         part = torch.full_like(current.y, torch.nan if current.y.is_floating_point() else MISSING)
-        part[rows] = cells
+        part[of_target] = cells
         only = part if only is None else torch.where(part.isnan() | (part == MISSING), only, part)
-        carries |= rows
-        left = task.erase(left, target, how)
-    if only is None or not carries.any():
-        raise DataError("empty-forget-set", f"no training row carries {', '.join(names)}", where="$.request.targets")
-    index = carries.nonzero()[:, 0]
+        carries |= of_target
+        left = left if how == "images" else task.erase(left, target, how)
+    index = rows[carries[rows]]
+    if only is None or not len(index):
+        raise DataError("empty-forget-set", f"no training row carries {', '.join(names)}", where="$.request.targets",
+                        hint="name targets that are there")  # fmt: skip
+    if how == "images":
+        forget, retain = Selection(current, index), Selection(current, rows[~carries[rows]])
+    else:
+        # A row without any annotation left teaches nothing (and a batch of such rows has no loss).
+        forget = Selection(replace(current, y=only), index)
+        retain = Selection(replace(current, y=left), rows[task.annotated(left)[rows]])
+    if not len(retain):
+        raise DataError("empty-retain-set", f"every training row carries {', '.join(names)} or nothing else",
+                        where="$.request", hint="ask for absent, which keeps the rows")  # fmt: skip
     request = Request(
         kind="target",
         digest=digest({"targets": list(names), "as": how, "data": current.digest()}),
@@ -199,10 +211,7 @@ def _annotations(description: Mapping[str, Any], splits: Splits, task: Task, pre
         "test": whole(test),
         "holdout": Selection(test, _carrying(task, test, targets)),
     }
-    # A row without any annotation left teaches nothing (and a batch of such rows has no loss).
-    annotated = (~(left.isnan() | (left == MISSING))).reshape(len(left), -1).any(1)
-    retain = Selection(replace(current, y=left), annotated.nonzero()[:, 0])
-    return Parts(request, Selection(replace(current, y=only), index), retain, measured)
+    return Parts(request, forget, retain, measured)
 
 
 def _carrying(task: Task, data: Data, targets: tuple[int, ...]) -> Tensor:

@@ -103,9 +103,21 @@ def prepare(spec: RunSpec, splits: Splits) -> Splits:
     """Validation rows taken out of the training rows, then all inputs preprocessed as the training rows teach.
 
     Raises:
+        DataError: annotations that cannot be of these rows.
         IncompatibleError: the preprocessing does not fit the rows.
     """
+    _check_annotations(TASKS[spec.task], splits, spec.dataset.name)
     return preprocessed(carve_validation(splits, spec.validation, 0, TASKS[spec.task]), spec.preprocessing)
+
+
+def _check_annotations(task: Task, splits: Splits, name: str) -> None:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test, "holdout": splits.holdout}
+    for part, data in parts.items():
+        fault = task.fault(data.x, data.y, len(data.outputs)) if data is not None and len(data) else None
+        if data is not None and fault is not None:
+            place = f"dataset {name}, {part} row {int(data.ids[fault.row])}"
+            raise DataError("bad-annotations", fault.message, where=place,
+                            hint="mend or leave out this row's annotations")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

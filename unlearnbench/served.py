@@ -85,11 +85,12 @@ def pack_proofs(spec: RunSpec, stages: Stages) -> bytes | None:
 
 
 def pack_artifacts(spec: RunSpec, stages: Stages) -> bytes | None:
-    """What the unlearner left after the last request, as safetensors; None where no tensor is among it.
+    """What the unlearner left after the last request and measures kept, as safetensors; None where no tensor is there.
 
     What is JSON is the one metadata entry ``artifacts``.
     """
     tensors, told = apart(stages.unlearned(spec, len(spec.requests) - 1).artifacts)
+    tensors |= stages.kept.get(spec.id, {})
     if not tensors:
         return None
     return save(whole(tensors), {"artifacts": json.dumps(told, sort_keys=True, allow_nan=False)})

@@ -56,6 +56,8 @@ class Stages:
     predictions: Predictions = field(default_factory=Predictions)
     observed: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What measures saw of phases that were carried out again, by measure and phase."""
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Tensors that measures keep beside the record, by the spec's id and by name."""
     _live: tuple[str, tuple[State, ...]] | None = None
     """The large states that the last request of a stream left, and the key of its entry."""
     _places: dict[tuple[str, str, int], str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from unlearnbench.api.params import Param
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "linear", "multistep", "one-cycle"]
 Precision = Literal["32-true", "bf16-mixed"]
-Augmentation = Literal["flip", "crop"]
+Augmentation = Literal["flip", "vertical-flip", "crop"]
 
 
 @dataclass(frozen=True)
@@ -40,5 +40,6 @@ class Recipe:
         "32-true"
     )
     augment: Annotated[
-        tuple[Augmentation, ...], Param("Train-time image augmentation: flip (horizontal), crop (4 pixel padding).")
+        tuple[Augmentation, ...],
+        Param("Train-time image augmentation: flip (left to right), vertical-flip, crop (4 pixel padding)."),
     ] = ()

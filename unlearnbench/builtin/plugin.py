@@ -199,6 +199,9 @@ def unlearnbench_measures() -> list[MeasureSpec]:
                 ReadingSpec(name="macro-f1", better="by-split", summary="Mean over the labels of F1."),
                 ReadingSpec(name="recall", better="by-split", summary="Share of a label's carriers that are found."),
                 ReadingSpec(name="iou", better="by-split", summary="Intersection over union of a class's pixels."),
+                ReadingSpec(name="map", better="by-split", summary="Mean average precision over IoU .5 to .95 (COCO)."),
+                ReadingSpec(name="map50", better="by-split", summary="Mean average precision at IoU .5."),
+                ReadingSpec(name="ap50", better="by-split", summary="Average precision of a class at IoU .5."),
             ),
         ),
         MeasureSpec(

@@ -271,7 +271,8 @@ def _check_outputs(arrays: Mapping[str, np.ndarray[Any, Any]], run: SubmittedRun
             raise _bad(f"has an array {shown(split)!r}, which is no split", where)
         if not array.ndim or not len(array):
             raise _bad(f"{split} has no rows", where)
-        if ref is not None and document["spec"]["task"] != "segmentation" and array.shape[1:] != (ref["outputs"],):
+        of_rows = document["spec"]["task"] not in ("segmentation", "detection")
+        if ref is not None and of_rows and array.shape[1:] != (ref["outputs"],):
             raise _bad(f"{split} is of shape {array.shape}, not rows x {ref['outputs']} outputs", where)
         if run.record.status != "diverged" and not np.isfinite(array).all():
             raise _bad(f"{split} has numbers that are not finite, and the run did not diverge", where)

@@ -2,6 +2,16 @@
 
 from unlearnbench.api.runtime.batches import joined, mixed, paired
 from unlearnbench.api.runtime.data import Batch, BudgetExceeded, Data, Meter, Splits, View
+from unlearnbench.api.runtime.detection import (
+    NOTHING,
+    Detection,
+    Detector,
+    average_precisions,
+    padded_boxes,
+    padded_detections,
+    present,
+    recalls,
+)
 from unlearnbench.api.runtime.digests import tensors_digest
 from unlearnbench.api.runtime.evidence import (
     SUBJECTS,
@@ -49,16 +59,8 @@ from unlearnbench.api.runtime.propagation import Decoupled, propagated
 from unlearnbench.api.runtime.rows import Rows, order_by_id, rows_of, status_of
 from unlearnbench.api.runtime.scores import jensen_shannon, log_odds
 from unlearnbench.api.runtime.seeds import derive_seed, drawn_rows, generator, local_rng, numpy_rng, seed_from
-from unlearnbench.api.runtime.tasks import (
-    MISSING,
-    TASKS,
-    Classification,
-    Metric,
-    MultiLabel,
-    NodeClassification,
-    Segmentation,
-    Task,
-)
+from unlearnbench.api.runtime.task import MISSING, Fault, Metric, Task
+from unlearnbench.api.runtime.tasks import TASKS, Classification, MultiLabel, NodeClassification, Segmentation
 from unlearnbench.api.runtime.training import (
     Stepper,
     augmented,
@@ -71,6 +73,7 @@ from unlearnbench.api.runtime.training import (
 
 __all__ = [
     "MISSING",
+    "NOTHING",
     "SUBJECTS",
     "TASKS",
     "AsksForEnsembles",
@@ -85,8 +88,11 @@ __all__ = [
     "DataJob",
     "Dataset",
     "Decoupled",
+    "Detection",
+    "Detector",
     "Ensemble",
     "Evidence",
+    "Fault",
     "Fetches",
     "Finding",
     "Graphs",
@@ -128,6 +134,7 @@ __all__ = [
     "absolute_gradients",
     "attach_ref",
     "augmented",
+    "average_precisions",
     "bootstrap_interval",
     "derive_seed",
     "download",
@@ -145,10 +152,14 @@ __all__ = [
     "numpy_rng",
     "one_line",
     "order_by_id",
+    "padded_boxes",
+    "padded_detections",
     "paired",
     "per_sample_gradients",
     "predict",
+    "present",
     "propagated",
+    "recalls",
     "ref_of",
     "require_file",
     "rows_of",

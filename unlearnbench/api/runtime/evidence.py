@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from unlearnbench.api.runtime.data import View
 from unlearnbench.api.runtime.jobs import Request
-from unlearnbench.api.runtime.tasks import Task
+from unlearnbench.api.runtime.task import Task
 
 Subject = Literal["original", "gold", "unlearned"]
 SUBJECTS: tuple[Subject, ...] = ("original", "gold", "unlearned")
@@ -181,6 +181,8 @@ class Evidence(Protocol):
 
     @property
     def artifacts(self) -> Mapping[str, Any]: ...
+
+    def keep(self, name: str, value: Tensor) -> None: ...
 
 
 class Measure(Protocol):

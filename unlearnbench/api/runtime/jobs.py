@@ -14,7 +14,7 @@ from unlearnbench.api.runtime.data import Splits, View
 from unlearnbench.api.runtime.masks import Mask
 from unlearnbench.api.runtime.models import Ref
 from unlearnbench.api.runtime.seeds import derive_seed, generator
-from unlearnbench.api.runtime.tasks import Task
+from unlearnbench.api.runtime.task import Task
 
 P_co = TypeVar("P_co", covariant=True)
 

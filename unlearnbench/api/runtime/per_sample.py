@@ -34,7 +34,7 @@ from unlearnbench.api.runtime.closed_form import (
     raised,
 )
 from unlearnbench.api.runtime.data import Batch, View
-from unlearnbench.api.runtime.tasks import Task
+from unlearnbench.api.runtime.task import Task
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """From outputs and annotations of rows to one number per row [n]."""
@@ -211,7 +211,7 @@ def _agrees(model: nn.Module, task: Task, rows: View, terms: Terms, fast: Callab
 
 
 def _projection(out: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    flat = out.flatten(1)
+    flat = out.reshape(len(out), -1)
     factors = torch.arange(1, flat.shape[1] + 1, device=out.device, dtype=out.dtype).sin()
     return (flat * factors).sum(1, keepdim=True), torch.ones_like(flat[:, :1])
 
@@ -262,7 +262,7 @@ def _row_values(model: nn.Module, task: Task, terms: Terms, x: Tensor, y: Tensor
     """Values [k] of one row, the function that differentiates them by the parameters, and their weights [k]."""
 
     def values(parameters: Sums) -> tuple[Tensor, Tensor]:
-        bound = cast(nn.Module, partial(functional_call, model, parameters))
+        bound = cast(nn.Module, lambda *inputs: functional_call(model, parameters, inputs))
         value, weights = terms(task.outputs(bound, Batch(x[None], y[None], ids[None])), y[None])
         return value[0], weights[0]
 

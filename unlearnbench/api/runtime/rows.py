@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from unlearnbench.api.runtime.evidence import Evidence, Siblings, Subject
 from unlearnbench.api.runtime.seeds import drawn_rows
-from unlearnbench.api.runtime.tasks import MISSING
+from unlearnbench.api.runtime.task import MISSING
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,94 +1,16 @@
-"""Tasks: what an output, a loss and a metric mean. No other module asks which task is at hand."""
+"""The tasks: what an output, a loss and a metric mean. No other module asks which task is at hand."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from unlearnbench.api.errors import IncompatibleError
 from unlearnbench.api.runtime.data import Batch
-
-MISSING = -100
-"""Class of an annotation that is not there (torch's ``ignore_index``)."""
-
-Erasure = Literal["absent", "unknown"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number about predictions: ``n`` units were judged; ``at`` says which class or target it is about."""
-
-    name: str
-    value: float | None
-    n: int
-    at: Mapping[str, str] = field(default_factory=dict)
-
-
-class Task(ABC):
-    """The operations in which tasks differ. ``out`` is what ``outputs`` returned, ``y`` annotations of these rows."""
-
-    name: ClassVar[str]
-
-    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Raw outputs (logits) of the annotated units of a batch; a model of graphs gets nodes, edges and owners."""
-        if batch.edges is not None:
-            return model(batch.x, batch.edges, batch.rows)  # type: ignore[no-any-return]
-        return model(batch.x)  # type: ignore[no-any-return]
-
-    @abstractmethod
-    def losses(self, out: Tensor, y: Tensor) -> Tensor:
-        """Loss per unit [n]; a unit without any annotation has loss 0."""
-
-    @abstractmethod
-    def loss(self, out: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Mean loss over the annotated cells, a scalar to differentiate."""
-
-    @abstractmethod
-    def divergence(self, out: Tensor, reference: Tensor, temperature: float = 1.0) -> Tensor:
-        """Kullback-Leibler divergence per unit [n] of the outputs' distribution from that of ``reference``.
-
-        KL(p_reference || p_out) of both softened by the temperature T, times T squared, which keeps the size of its
-        gradient (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, section 2).
-        """
-
-    def expected(self, out: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each row under every label that the model itself deems possible.
-
-        Returns values [n, k] and their weights [n, k]: the expectation over labels drawn from the model's own
-        distribution of the squared gradient of a row's loss is the sum over k of weight * (gradient of value)^2, the
-        row's term of the Fisher diagonal. A row without any annotation has weight 0.
-        """
-        raise IncompatibleError("unsupported-task", f"an expectation over labels is not defined for {self.name}")
-
-    @abstractmethod
-    def probabilities(self, out: Tensor) -> Tensor:
-        """Outputs as probabilities, same shape."""
-
-    @abstractmethod
-    def metrics(self, out: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
-        """Numbers that describe predictions; ``names`` are the names of the outputs."""
-
-    @abstractmethod
-    def other(self, y: Tensor, n: int, rng: Generator, *, wrong: bool = True) -> Tensor:
-        """Random annotations for ``n`` outputs: always different from ``y`` if ``wrong``, else uniform over all."""
-
-    @abstractmethod
-    def split_target(self, y: Tensor, target: int) -> tuple[Tensor, Tensor]:
-        """Which rows carry the target [n] bool, and their annotations with only its cells left."""
-
-    @abstractmethod
-    def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
-        """Annotations without the target: marked as ``absent`` or as ``unknown`` (taken out of the loss)."""
-
-    @abstractmethod
-    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
-        """How strongly the outputs assert the target, a scalar to differentiate (sum over the rows)."""
+from unlearnbench.api.runtime.detection import Detection
+from unlearnbench.api.runtime.task import MISSING, Axis, Erasure, Fault, Metric, Task
 
 
 def _per_class(correct: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
@@ -167,8 +89,8 @@ class Classification(Task):
         # A class label cannot be "absent" without a class for "nothing": the row stays, its label goes.
         return y.masked_fill(y == target, MISSING)
 
-    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
-        return out[:, target].sum()
+    def target_score(self, model: nn.Module, batch: Batch, target: int) -> Tensor:
+        return self.outputs(model, batch)[:, target].sum()
 
 
 class NodeClassification(Classification):
@@ -256,14 +178,32 @@ class MultiLabel(Task):
         erased[:, target] = 0.0 if how == "absent" else torch.nan
         return erased
 
-    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
-        return out[:, target].sum()
+    def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
+        if y.shape[1:] != (outputs,):
+            return Fault(0, f"labels of shape {list(y.shape[1:])}, and there are {outputs} targets")
+        wrong = ~(y.isnan() | (y == 0) | (y == 1))
+        if not bool(wrong.any()):
+            return None
+        row = int(wrong.any(1).nonzero()[0])
+        return Fault(row, f"a label is {float(y[row][wrong[row]][0]):g}, which is neither 0 nor 1 nor missing")
+
+    def target_score(self, model: nn.Module, batch: Batch, target: int) -> Tensor:
+        return self.outputs(model, batch)[:, target].sum()
 
 
 class Segmentation(Task):
-    """One class per pixel: outputs [n, classes, h, w], annotations [n, h, w] with class 0 as background."""
+    """One class per pixel: outputs [n, classes, h, w], annotations [n, h, w] with class 0 as background.
+
+    Predictions are maps of the predicted class [n, h, w], floating-point so that NaN can say that the outputs were no
+    numbers: the outputs themselves would be as many numbers again for every class.
+    """
 
     name = "segmentation"
+    places = True
+
+    def predictions(self, model: nn.Module, batch: Batch) -> Tensor:
+        out = self.outputs(model, batch)
+        return out.argmax(1).float().masked_fill(~out.isfinite().all(1), torch.nan)
 
     def losses(self, out: Tensor, y: Tensor) -> Tensor:
         cells = F.cross_entropy(out, y, reduction="none", ignore_index=MISSING).flatten(1)
@@ -284,17 +224,13 @@ class Segmentation(Task):
         known = y != MISSING
         n = int(known.sum())
         if not n:
-            return [Metric("accuracy", None, 0), Metric("loss", None, 0)]
-        guess = out.argmax(1)
-        found = [
-            Metric("accuracy", float((guess == y)[known].double().mean()), n),
-            Metric("loss", float(self.loss(out, y)), n),
-        ]
+            return [Metric("accuracy", None, 0)]
+        found = [Metric("accuracy", float((out == y)[known].double().mean()), n)]
         for k, name in enumerate(names):
-            either = known & ((guess == k) | (y == k))
+            either = known & ((out == k) | (y == k))
             union = int(either.sum())
             if union:
-                both = known & (guess == k) & (y == k)
+                both = known & (out == k) & (y == k)
                 found.append(Metric("iou", int(both.sum()) / union, union, {"target": name}))
         return found
 
@@ -309,9 +245,23 @@ class Segmentation(Task):
     def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
         return y.masked_fill(y == target, 0 if how == "absent" else MISSING)
 
-    def target_score(self, out: Tensor, y: Tensor, target: int) -> Tensor:
-        return (out.softmax(1)[:, target] * (y == target)).sum()
+    def target_score(self, model: nn.Module, batch: Batch, target: int) -> Tensor:
+        return (self.outputs(model, batch).softmax(1)[:, target] * (batch.y == target)).sum()
+
+    def mirrored(self, y: Tensor, size: int, axis: Axis) -> Tensor:
+        return y.flip(-1 if axis == "horizontal" else -2)
+
+    def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
+        if y.shape[1:] != x.shape[2:]:
+            return Fault(0, f"a mask of {list(y.shape[1:])} pixels for an image of {list(x.shape[2:])}")
+        wrong = (y != MISSING) & ((y < 0) | (y >= outputs))
+        if not bool(wrong.any()):
+            return None
+        row = int(wrong.flatten(1).any(1).nonzero()[0])
+        return Fault(row, f"a pixel has the id {int(y[row][wrong[row]][0])}, and there are {outputs} classes")
 
 
-TASKS: Mapping[str, Task] = {t.name: t for t in (Classification(), NodeClassification(), MultiLabel(), Segmentation())}
-"""The tasks that are implemented; the vocabulary of specs is wider."""
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (Classification(), NodeClassification(), MultiLabel(), Segmentation(), Detection())
+}
+"""The tasks by name."""

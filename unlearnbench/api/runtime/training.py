@@ -20,10 +20,11 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from unlearnbench.api.recipe import Recipe
+from unlearnbench.api.errors import IncompatibleError
+from unlearnbench.api.recipe import Augmentation, Recipe
 from unlearnbench.api.runtime.data import Batch, View
 from unlearnbench.api.runtime.seeds import local_rng
-from unlearnbench.api.runtime.tasks import Task
+from unlearnbench.api.runtime.task import Axis, Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -129,15 +130,31 @@ def steps_per_epoch(view: View, batch_size: int) -> int:
     return 1 if view.is_graph else -(-len(view) // batch_size)
 
 
-def augmented(batch: Batch, recipe: Recipe, rng: Generator) -> Batch:
-    """Apply the recipe's augmentation to a batch of images [n, c, h, w], each row with its own draw."""
-    x = batch.x
-    if "flip" in recipe.augment:
-        flip = torch.rand(len(x), generator=rng).to(x.device) < 0.5
-        x = torch.where(flip[:, None, None, None], x.flip(-1), x)
+def augmented(batch: Batch, recipe: Recipe, rng: Generator, task: Task) -> Batch:
+    """Apply the recipe's augmentation to a batch of images [n, c, h, w], each row with its own draw.
+
+    What annotations point to moves with the image: a mirrored image has mirrored masks and boxes.
+
+    Raises:
+        IncompatibleError: crops of images whose annotations name places.
+    """
+    x, y = batch.x, batch.y
+    axes: tuple[tuple[Augmentation, Axis, int], ...] = (("flip", "horizontal", -1), ("vertical-flip", "vertical", -2))
+    for name, axis, dim in axes:
+        if name in recipe.augment:
+            flip = torch.rand(len(x), generator=rng).to(x.device) < 0.5
+            x = torch.where(flip[:, None, None, None], x.flip(dim), x)
+            if task.places:
+                turned = task.mirrored(y, x.shape[dim], axis)
+                y = torch.where(flip.view(-1, *[1] * (y.ndim - 1)), turned, y)
     if "crop" in recipe.augment:
+        if task.places:
+            raise IncompatibleError(
+                "unsupported-task", f"crops would move images away from their {task.name} annotations",
+                where="$.recipe.augment", hint="use flip and vertical-flip",
+            )  # fmt: skip
         x = _random_crop(x, 4, rng)
-    return batch._replace(x=x)
+    return batch._replace(x=x, y=y)
 
 
 def _random_crop(x: Tensor, padding: int, rng: Generator) -> Tensor:
@@ -173,7 +190,7 @@ def fit(
         for epoch in range(recipe.epochs):
             for batch in view.batches(recipe.batch_size, rng):
                 if recipe.augment:
-                    batch = augmented(batch, recipe, rng)
+                    batch = augmented(batch, recipe, rng, task)
                 if loss is None:
                     compute = functools.partial(_task_loss, model, task, batch, smoothing)
                 else:
@@ -199,9 +216,9 @@ def finish(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def predict(model: nn.Module, task: Task, view: View, batch_size: int = 1024) -> Tensor:
-    """Outputs of the model in evaluation mode for all rows of a view, in order; its mode is restored."""
+    """The task's predictions of the model in evaluation mode for all rows of a view, in order; its mode is restored."""
     was_training = model.training
     model.eval()
-    found = [task.outputs(model, batch) for batch in view.batches(batch_size)]
+    found = [task.predictions(model, batch) for batch in view.batches(batch_size)]
     model.train(was_training)
     return torch.cat(found) if found else torch.empty(0, len(view.outputs))

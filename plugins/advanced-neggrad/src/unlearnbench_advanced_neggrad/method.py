@@ -37,7 +37,9 @@ class AdvancedNegGrad(Component[AdvancedNegGradParams]):
             for _ in range(p.epochs):
                 for retain, forget in paired(job.retain, job.forget, p.batch_size, job.rng("order")):
                     if p.augment:
-                        retain, forget = (augmented(batch, p, job.rng("augment")) for batch in (retain, forget))
+                        retain, forget = (
+                            augmented(batch, p, job.rng("augment"), job.task) for batch in (retain, forget)
+                        )
                     loss = partial(joint_loss, model, job.task, retain, forget, p)
                     stepper.step(loss, rows=min(len(retain.y), len(forget.y)))
         return Result(model=finish(model))

@@ -46,7 +46,7 @@ class BadTeaching(Component[BadTeachingParams]):
             for _ in range(p.epochs):
                 for batch, forgotten in mixed(job.forget, retain, p.batch_size, job.rng("order")):
                     if p.augment:
-                        batch = augmented(batch, p, job.rng("augment"))
+                        batch = augmented(batch, p, job.rng("augment"), job.task)
                     loss = partial(taught_loss, student, teachers, job.task, batch, forgotten, p.temperature)
                     stepper.step(loss, rows=len(batch.y))
         return Result(model=finish(student))

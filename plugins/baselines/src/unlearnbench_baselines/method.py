@@ -48,7 +48,7 @@ class SuccessiveRandomLabels(Component[SuccessiveRandomLabelsParams]):
         with local_rng(job.rng("dropout")):
             for _ in range(p.epochs):
                 for batch in self._epoch(job):
-                    rows = augmented(batch, p, job.rng("augment")) if p.augment else batch
+                    rows = augmented(batch, p, job.rng("augment"), job.task) if p.augment else batch
                     stepper.step(partial(_loss, model, job.task, rows, p.label_smoothing), rows=len(rows.y))
         return Result(model=finish(model))
 

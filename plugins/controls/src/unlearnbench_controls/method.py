@@ -125,7 +125,7 @@ def train(model: nn.Module, job: UnlearnJob, forgotten: View, recipe: Recipe, re
                 y = torch.cat([relabel(batch.ids[:n], batch.y[:n]), batch.y[n:]])
                 rows = batch._replace(y=y)
                 if recipe.augment:
-                    rows = augmented(rows, recipe, job.rng("augment"))
+                    rows = augmented(rows, recipe, job.rng("augment"), job.task)
                 stepper.step(partial(_loss, model, job.task, rows, recipe.label_smoothing), rows=len(y))
 
 

@@ -37,7 +37,7 @@ class L1Sparse(Component[L1SparseParams]):
             for epoch in range(p.epochs):
                 alpha = penalty(epoch, p)
                 for batch in job.retain.batches(p.batch_size, job.rng("order")):
-                    rows = augmented(batch, p, job.rng("augment")) if p.augment else batch
+                    rows = augmented(batch, p, job.rng("augment"), job.task) if p.augment else batch
                     loss = partial(penalised_loss, model, job.task, rows, alpha, p.label_smoothing)
                     stepper.step(loss, rows=len(rows.y))
         return Result(model=finish(model))

@@ -150,7 +150,7 @@ def epoch(job: UnlearnJob, p: RandomLabelsParams) -> Iterator[tuple[Batch, int]]
     """Yield the batches of one epoch, each with the number of its forget rows; these come first, labelled at random."""
     for batch, forgotten in passes(job, p):
         labelled = relabelled(batch, forgotten, job, p) if forgotten else batch
-        yield (augmented(labelled, p, job.rng("augment")) if p.augment else labelled), forgotten
+        yield (augmented(labelled, p, job.rng("augment"), job.task) if p.augment else labelled), forgotten
 
 
 def passes(job: UnlearnJob, p: RandomLabelsParams) -> Iterator[tuple[Batch, int]]:

@@ -146,7 +146,7 @@ def batches(view: View, size: int, job: UnlearnJob, p: ScrubParams) -> Iterator[
 
 def seen(batch: Batch, job: UnlearnJob, p: ScrubParams | NegGradPlusParams) -> Batch:
     """The batch as the networks see it."""
-    return augmented(batch, p, job.rng("augment")) if p.augment else batch
+    return augmented(batch, p, job.rng("augment"), job.task) if p.augment else batch
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def noisy_epoch(noise: Noise, retain: View, job: UnlearnJob, p: UnsirParams) -> 
             parts.append(noise.take(made % len(noise.y)))
         if (kept := rows[rows >= copies]).numel():
             batch = retain.take(kept - copies)
-            parts.append(augmented(batch, p, job.rng("augment")) if p.augment else batch)
+            parts.append(augmented(batch, p, job.rng("augment"), job.task) if p.augment else batch)
         yield parts[0] if len(parts) == 1 else joined(*parts)
 
 
@@ -133,7 +133,7 @@ def impair_samples(job: UnlearnJob, p: UnsirParams) -> None:
                 job.model.eval()
                 noise = far_from(job, forget, retain, p)
                 job.model.train()
-                batch = augmented(retain, p, job.rng("augment")) if p.augment else retain
+                batch = augmented(retain, p, job.rng("augment"), job.task) if p.augment else retain
                 loss = partial(impair_loss, job.model, job.task, noise, batch, p)
                 stepper.step(loss, rows=min(len(noise.y), len(batch.y)))
 

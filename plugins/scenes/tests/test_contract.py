@@ -1,0 +1,8 @@
+"""The plugin contract, sentence by sentence."""
+
+from unlearnbench.testing import Bound, parametrize_with_checks
+
+
+@parametrize_with_checks("unlearnbench-scenes")
+def test_contract(check: Bound) -> None:
+    check()
