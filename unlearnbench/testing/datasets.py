@@ -9,7 +9,7 @@ import sys
 import torch
 
 from unlearnbench.api.errors import DataError, UsageError
-from unlearnbench.api.runtime import MISSING, Splits
+from unlearnbench.api.runtime import MISSING, TASKS, Splits, present
 from unlearnbench.parameters import parameters_json, resolve_parameters
 from unlearnbench.scenes import load_dataset
 from unlearnbench.spec import Choice
@@ -71,6 +71,12 @@ def annotations_are_in_range(bench: Bench) -> None:
     """Every annotation names an output, and every output is annotated somewhere in training."""
     splits, _ = _load(bench)
     y, outputs = splits.train.y, splits.train.outputs
+    if "detection" in bench.spec.tasks and y.ndim == 3:
+        faults = [TASKS["detection"].fault(part.x, part.y, len(outputs)) for part in (splits.train, splits.test)]
+        require(faults == [None, None], f"{faults}")
+        empty = set(range(len(outputs))) - set(y[..., 4][present(y)].long().tolist())
+        require(not empty, f"no training row shows {[outputs[k] for k in sorted(empty)][:3]}")
+        return
     if y.is_floating_point():
         known = y[~y.isnan()]
         require(bool(((known == 0) | (known == 1)).all()), "labels are neither 0 nor 1")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from unlearnbench.api.errors import UsageError
-from unlearnbench.api.runtime import TASKS, Batch, Ref, generator
+from unlearnbench.api.runtime import TASKS, Batch, Detector, Ref, generator, padded_boxes
 from unlearnbench.networks import build_network, restore_network
 from unlearnbench.parameters import parameters_json, resolve_parameters
 from unlearnbench.testing.bench import Bench, same_bits
@@ -20,6 +21,7 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "classification": ((3, 32, 32), (1, 28, 28), (12,)),
     "multi-label": ((3, 32, 32), (12,)),
     "segmentation": ((3, 32, 32),),
+    "detection": ((3, 32, 32), (3, 64, 64)),
 }
 ROWS = 3
 TOKENS = torch.tensor([[1, 2, 2, 1, 0, 0], [2, 1, 0, 0, 0, 0], [1, 1, 2, 2, 1, 2]])
@@ -29,17 +31,24 @@ EDGES = torch.tensor([[0, 1, 1, 2, 4, 5], [1, 0, 2, 1, 5, 4]])
 OWNERS = torch.tensor([0, 0, 0, 1, 2, 2])
 
 
+BOXES = padded_boxes([torch.tensor([[2.0, 3.0, 20.0, 24.0, 1.0]]), torch.zeros(0, 5), torch.zeros(0, 5)])
+"""A box of the second class in the first image."""
+
+
 class Sample:
     """Three rows of a kind of input and the task that they are of."""
 
     def __init__(self, task: str, shape: tuple[int, ...], x: Tensor, **graph: Tensor) -> None:
         self.task = TASKS[task]
         self.shape = shape
-        self.batch = Batch(x, torch.zeros(ROWS, dtype=torch.int64), torch.arange(ROWS), **graph)
+        y = BOXES if task == "detection" else torch.zeros(ROWS, dtype=torch.int64)
+        self.batch = Batch(x, y, torch.arange(ROWS), **graph)
 
     def outputs(self, model: nn.Module) -> Tensor:
-        """What the model says about the rows, asked as in a run."""
+        """What the model puts out for the rows, asked as in a run; of a detector, what it detects."""
         with torch.no_grad():
+            if self.task.name == "detection":
+                return self.task.predictions(model, self.batch)
             return self.task.outputs(model, self.batch)
 
 
@@ -92,9 +101,34 @@ def same_seed_same_weights(bench: Bench) -> None:
 def outputs_fit(bench: Bench) -> None:
     """It gives one row of outputs for each row of inputs, as many as it was asked for."""
     ref, sample = _ref(bench)
-    out = sample.outputs(build_network(bench.registry, ref, 0, CPU))
+    model = build_network(bench.registry, ref, 0, CPU)
+    out = sample.outputs(model)
+    if sample.task.name == "detection":
+        _detects(model, sample, ref.outputs)
+        return
     require(tuple(out.shape[:2]) == (ROWS, ref.outputs), f"outputs {list(out.shape)} for {ROWS} rows and 4 outputs")
     require(bool(out.isfinite().all()), "a fresh network gives outputs that are not finite")
+
+
+def _detects(model: nn.Module, sample: Sample, classes: int) -> None:
+    """A detector gives detections without annotations, a loss per image with them, and scores of classes at boxes."""
+    require(isinstance(model, Detector), "it has no class_scores, which the task detection asks for")
+    found = sample.outputs(model.eval())
+    require(found.ndim == 3 and found.shape[0] == ROWS and found.shape[2] == 6, f"detections {list(found.shape)}")
+    require(bool(found.isfinite().all()), "a fresh network gives detections that are not finite")
+    require(bool((found[..., 4].diff(dim=1) <= 0).all()), "detections are not in the order of falling scores")
+    asserted = found[found[..., 4] > 0]
+    require(bool(((asserted[:, 5] >= 0) & (asserted[:, 5] < classes)).all()), "a detection is of no class")
+    require(bool((asserted[:, :2] <= asserted[:, 2:4]).all()), "corners of a detection are the wrong way round")
+    batch = sample.batch
+    with torch.no_grad():
+        losses = sample.task.outputs(model, batch)
+        alone = torch.cat([sample.task.outputs(model, Batch(*(c[k : k + 1] for c in batch[:3]))) for k in range(ROWS)])
+        scores = cast(Detector, model).class_scores(batch.x, batch.y)
+    require(losses.shape == (ROWS,) and bool(losses.isfinite().all()), f"losses {list(losses.shape)} for {ROWS} images")
+    require(torch.allclose(losses, alone, rtol=1e-4), "the loss of an image depends on those beside it")
+    require(scores.shape == (*batch.y.shape[:2], classes), f"scores of classes {list(scores.shape)}")
+    require(bool((scores[batch.y[..., 4].isnan()] == 0).all()), "places without a box have scores")
 
 
 def survives_the_store(bench: Bench) -> None:

@@ -15,7 +15,7 @@ TRAIN, TEST, VALIDATION = 60, 30, 18
 VOCABULARY = 20
 
 
-def _columns(n: int) -> dict[str, Tensor]:
+def people(n: int) -> dict[str, Tensor]:
     return {"person": torch.arange(n) % 5}
 
 
@@ -29,7 +29,7 @@ class Rows(Component[NoParams]):
         def part(n: int, first: int) -> Data:
             y = torch.arange(n) % 3
             x = centres[y] + 0.7 * torch.randn(n, 4, generator=rng)
-            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=_columns(n))
+            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=people(n))
 
         return Splits(train=part(TRAIN, 100), test=part(TEST, 900), validation=part(VALIDATION, 500))
 
@@ -44,7 +44,7 @@ class Images(Component[NoParams]):
         def part(n: int, first: int) -> Data:
             y = torch.arange(n) % 3
             x = patterns[y] + 0.5 * torch.randn(n, 2, 8, 8, generator=rng)
-            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=_columns(n))
+            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=people(n))
 
         return Splits(train=part(TRAIN, 100), test=part(TEST, 900), validation=part(VALIDATION, 500))
 
@@ -60,7 +60,7 @@ class Labels(Component[NoParams]):
             x = 0.3 * torch.randn(n, 2, 8, 8, generator=rng)
             for mark, (top, left) in enumerate(((0, 0), (0, 4), (4, 0))):
                 x[:, 0, top : top + 4, left : left + 4] += 2 * y[:, mark, None, None]
-            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=_columns(n))
+            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=people(n))
 
         return Splits(train=part(TRAIN, 100), test=part(TEST, 900), validation=part(VALIDATION, 500))
 
@@ -78,7 +78,7 @@ class Pixels(Component[NoParams]):
             for row, (top, left) in enumerate(corner.tolist()):
                 y[row, top : top + 4, left : left + 4] = colour[row]
             x = torch.stack([y == 1, y == 2], 1).float() + 0.3 * torch.randn(n, 2, 8, 8, generator=rng)
-            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=_columns(n))
+            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=people(n))
 
         return Splits(train=part(TRAIN, 100), test=part(TEST, 900), validation=part(VALIDATION, 500))
 
@@ -114,7 +114,7 @@ class Tokens(Component[NoParams]):
             x = torch.where(torch.rand(n, 8, generator=rng) < 0.5, telling, common)
             length = torch.randint(4, 9, (n, 1), generator=rng)
             x = x.masked_fill(torch.arange(8) >= length, 0)
-            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=_columns(n))
+            return Data(x=x, y=y, ids=torch.arange(n) + first, outputs=OUTPUTS, columns=people(n))
 
         return Splits(train=part(TRAIN, 100), test=part(TEST, 900), validation=part(VALIDATION, 500))
 
@@ -136,7 +136,7 @@ class SmallGraphs(Component[NoParams]):
         )
 
         def part(at: Tensor) -> Data:
-            return Data(x=at, y=y[at], ids=at, outputs=OUTPUTS, columns=_columns(len(at)), graphs=graphs)
+            return Data(x=at, y=y[at], ids=at, outputs=OUTPUTS, columns=people(len(at)), graphs=graphs)
 
         train, test, validation = torch.arange(n).split([TRAIN, TEST, VALIDATION])
         return Splits(train=part(train), test=part(test), validation=part(validation))

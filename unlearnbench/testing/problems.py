@@ -9,12 +9,14 @@ from unlearnbench.api import DatasetSpec, ModelSpec, Spec
 from unlearnbench.plugins import Plugin
 
 _HERE = "unlearnbench.testing.problem_parts"
+_BOXES = "unlearnbench.testing.problem_boxes"
 
 SPECS: tuple[Spec, ...] = (
     DatasetSpec(name="kit-rows", summary="Three clouds of points.", target=f"{_HERE}:Rows"),
     DatasetSpec(name="kit-images", summary="Three noisy patterns.", target=f"{_HERE}:Images"),
     DatasetSpec(name="kit-labels", summary="Three marks.", target=f"{_HERE}:Labels", tasks=("multi-label",)),
     DatasetSpec(name="kit-pixels", summary="Coloured squares.", target=f"{_HERE}:Pixels", tasks=("segmentation",)),
+    DatasetSpec(name="kit-boxes", summary="Squares to be found.", target=f"{_BOXES}:Boxes", tasks=("detection",)),
     DatasetSpec(
         name="kit-graph", summary="Three communities.", target=f"{_HERE}:Graph", tasks=("node-classification",)
     ),
@@ -32,6 +34,7 @@ SPECS: tuple[Spec, ...] = (
         tasks=("classification", "multi-label"),
     ),
     ModelSpec(name="kit-segnet", summary="A class per pixel.", target=f"{_HERE}:SegNet", tasks=("segmentation",)),
+    ModelSpec(name="kit-detector", summary="A cell per pixel.", target=f"{_BOXES}:Detector", tasks=("detection",)),
     ModelSpec(
         name="kit-sgc", summary="Propagation, then a line.", target=f"{_HERE}:Sgc", tasks=("node-classification",)
     ),
@@ -60,6 +63,7 @@ PROBLEMS: dict[str, tuple[Problem, ...]] = {
     "classification": (Problem("kit-images", "kit-convnet"), Problem("kit-rows", "kit-mlp")),
     "multi-label": (Problem("kit-labels", "kit-convnet"), Problem("kit-labels", "kit-mlp")),
     "segmentation": (Problem("kit-pixels", "kit-segnet"),),
+    "detection": (Problem("kit-boxes", "kit-detector"),),
     "node-classification": (Problem("kit-graph", "kit-sgc"), Problem("kit-graph", "kit-decoupled")),
 }
 KINDS: dict[str, Problem] = {
@@ -96,4 +100,4 @@ def possible(task: str, request: str) -> bool:
         return request in (*ELEMENTS, "class", "samples")
     if request in ELEMENTS:
         return False
-    return request != "class" if task in ("multi-label", "segmentation") else request != "target"
+    return request != ("class" if task in ("multi-label", "segmentation", "detection") else "target")

@@ -1,6 +1,6 @@
 """All that the working module of a plugin may import besides ``unlearnbench.api``; imports torch."""
 
-from unlearnbench.api.runtime.batches import joined, mixed, paired
+from unlearnbench.api.runtime.batches import joined, mixed, paired, without
 from unlearnbench.api.runtime.data import Batch, BudgetExceeded, Data, Meter, Splits, View
 from unlearnbench.api.runtime.detection import (
     NOTHING,
@@ -169,4 +169,5 @@ __all__ = [
     "status_of",
     "steps_per_epoch",
     "tensors_digest",
+    "without",
 ]

@@ -7,7 +7,26 @@ from collections.abc import Iterator
 import torch
 from torch import Generator
 
+from unlearnbench.api.errors import DataError
 from unlearnbench.api.runtime.data import Batch, View
+
+
+def without(view: View, other: View) -> View:
+    """The rows of ``view`` that are no rows of ``other``, told by their ids, in their order.
+
+    A request that takes annotations away leaves the forget rows among the retain rows, with other annotations. Methods
+    that treat whole rows, some to be forgotten and others to be kept, need the others. Reads no row.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    found = view.where(~torch.isin(view.ids, other.ids))
+    if len(view) and not len(found):
+        raise DataError(
+            f"empty-{view.name}-set", f"every {view.name} row is a {other.name} row as well, and whole rows are needed",
+            where="$.request", hint="name a target that not every row shows, or take a method that reads annotations",
+        )  # fmt: skip
+    return found
 
 
 def joined(first: Batch, second: Batch) -> Batch:
