@@ -278,7 +278,7 @@ BAD_REQUESTS = [
         "All rows that share a value of a column, such as all images of a person.",
     ),
     ({"kind": "target", "targets": [0], "as": "gone"}, "[unknown-value] $.as: no value 'gone'; "
-     "available: absent, unknown"),
+     "available: absent, images, unknown"),
     (
         {"kind": "edges", "ids": [1], "count": 1},
         "[unknown-property] $: no property 'ids'; available: count, degree, file, fraction, kind, pairs, seed",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from unlearnbench.api import Recipe
+from unlearnbench.api import IncompatibleError, Recipe
 from unlearnbench.api.runtime import (
     TASKS,
     Batch,
@@ -28,6 +28,7 @@ from unlearnbench.api.runtime import (
     fit,
     generator,
     local_rng,
+    padded_boxes,
     predict,
     steps_per_epoch,
 )
@@ -292,15 +293,98 @@ IMAGES = Batch(torch.arange(8 * 2 * 5 * 5.0).view(8, 2, 5, 5) + 1, torch.zeros(8
 
 
 def test_flips_are_drawn_for_each_row_and_mirror_it() -> None:
-    x = augmented(IMAGES, recipe(augment=("flip",)), generator(0)).x
+    x = augmented(IMAGES, recipe(augment=("flip",)), generator(0), TASK).x
     mirrored = [torch.equal(new, old.flip(-1)) for new, old in zip(x, IMAGES.x, strict=True)]
     same = [torch.equal(new, old) for new, old in zip(x, IMAGES.x, strict=True)]
     assert [a != b for a, b in zip(mirrored, same, strict=True)] == [True] * 8
     assert 0 < sum(mirrored) < 8
 
 
+def test_vertical_flips_are_drawn_for_each_row_beside_the_horizontal_ones() -> None:
+    x = augmented(IMAGES, recipe(augment=("flip", "vertical-flip")), generator(1), TASK).x
+    ways = []
+    for new, old in zip(x, IMAGES.x, strict=True):
+        turned = {(): old, (2,): old.flip(2), (1,): old.flip(1), (1, 2): old.flip(1, 2)}
+        (way,) = [dims for dims, image in turned.items() if torch.equal(image, new)]
+        ways.append(way)
+    assert len(set(ways)) >= 3  # eight rows, four ways
+    only = augmented(IMAGES, recipe(augment=("vertical-flip",)), generator(1), TASK).x
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(1)) for a, b in zip(only, IMAGES.x, strict=True))
+    assert not torch.equal(only, IMAGES.x)
+
+
+HEIGHT, WIDTH = 6, 9
+
+
+@pytest.mark.parametrize("augment", [("flip",), ("vertical-flip",), ("flip", "vertical-flip")])
+def test_masks_move_with_their_images(augment: tuple[str, ...]) -> None:
+    """An image that is its own mask still is after any flip, so each pixel kept its class."""
+    y = torch.randint(4, (32, HEIGHT, WIDTH), generator=generator(2))
+    batch = Batch(y[:, None].float(), y, torch.arange(32))
+    moved = augmented(batch, recipe(augment=augment), generator(0), TASKS["segmentation"])
+    assert torch.equal(moved.x[:, 0], moved.y.float())
+    assert 0 < sum(torch.equal(a, b) for a, b in zip(moved.y, y, strict=True)) < 32
+
+
+@pytest.mark.parametrize("augment", [("flip",), ("vertical-flip",), ("flip", "vertical-flip")])
+def test_boxes_move_with_their_images(augment: tuple[str, ...]) -> None:
+    """Boxes around bright rectangles are around them after any flip; images without a box stay without."""
+    x, boxes = torch.zeros(30, 1, HEIGHT, WIDTH), []
+    for row in range(30):
+        left, top = row % 4, row % 3
+        x[row, 0, top : top + 2, left : left + 4] = 1.0 if row % 5 else 0.0
+        boxes.append(torch.tensor([[left, top, left + 4, top + 2, row % 3]]).float() if row % 5 else torch.zeros(0, 5))
+    y = padded_boxes([*boxes, torch.ones(2, 5)])[:30]
+    moved = augmented(Batch(x, y, torch.arange(30)), recipe(augment=augment), generator(0), TASKS["detection"])
+    places = []
+    for image, found, before in zip(moved.x, moved.y, y, strict=True):
+        assert torch.equal(found[:, 4].nan_to_num(9), before[:, 4].nan_to_num(9))
+        assert bool(found[1].isnan().all())
+        if image.any():
+            rows_, columns = image[0].nonzero().unbind(1)
+            corners = [columns.min(), rows_.min(), columns.max() + 1, rows_.max() + 1]
+            assert found[0, :4].tolist() == [float(corner) for corner in corners]
+            places.append(torch.equal(found[0], before[0]))
+        else:
+            assert bool(found[0].isnan().all())
+    assert 0 < sum(places) < len(places)
+
+
+@pytest.mark.parametrize("name", ["segmentation", "detection"])
+def test_crops_are_refused_where_annotations_name_places(name: str) -> None:
+    y = torch.zeros(8, 5, 5).long() if name == "segmentation" else torch.full((8, 1, 5), torch.nan)
+    with pytest.raises(IncompatibleError, match=f"crops would move images away from their {name} annotations") as found:
+        augmented(IMAGES._replace(y=y), recipe(augment=("flip", "crop")), generator(0), TASKS[name])
+    assert (found.value.where, found.value.hint) == ("$.recipe.augment", "use flip and vertical-flip")
+    labels = augmented(
+        IMAGES._replace(y=torch.zeros(8, 3)), recipe(augment=("crop",)), generator(0), TASKS["multi-label"]
+    )
+    assert labels.x.shape == IMAGES.x.shape
+
+
+def test_training_sees_masks_that_fit_their_images() -> None:
+    """A net that copies its input into logits has loss 0 on augmented rows only if the masks moved along."""
+    y = torch.randint(2, (12, HEIGHT, WIDTH), generator=generator(2))
+    data = Data(torch.stack([y == 0, y == 1], 1).float() * 50, y, torch.arange(12), ("background", "a"))
+    seen: list[float] = []
+
+    def note(model: nn.Module, batch: Batch) -> Tensor:
+        loss = TASKS["segmentation"].loss(model(batch.x), batch.y)
+        seen.append(loss.item())
+        return loss
+
+    copying = nn.Conv2d(2, 2, 1)
+    with torch.no_grad():
+        copying.weight.copy_(torch.eye(2)[:, :, None, None])
+        copying.bias.zero_()
+    p = recipe(augment=("flip", "vertical-flip"), epochs=2, batch_size=4)
+    fit(copying, TASKS["segmentation"], View(data, torch.arange(12), name="train"), p, generator(0), loss=note)
+    assert len(seen) == 6
+    assert max(seen) < 1e-6
+
+
 def test_crops_are_windows_of_the_padded_image_drawn_for_each_row() -> None:
-    x = augmented(IMAGES, recipe(augment=("crop",)), generator(0)).x
+    x = augmented(IMAGES, recipe(augment=("crop",)), generator(0), TASK).x
     places = []
     for new, old in zip(x, F.pad(IMAGES.x, (4,) * 4), strict=True):
         found = [(i, j) for i in range(9) for j in range(9) if torch.equal(old[:, i : i + 5, j : j + 5], new)]
@@ -312,7 +396,7 @@ def test_crops_are_windows_of_the_padded_image_drawn_for_each_row() -> None:
 
 def test_augmentation_leaves_the_data_and_the_annotations_alone() -> None:
     kept = IMAGES.x.clone()
-    changed = augmented(IMAGES, recipe(augment=("flip", "crop")), generator(0))
+    changed = augmented(IMAGES, recipe(augment=("flip", "vertical-flip", "crop")), generator(0), TASK)
     assert torch.equal(IMAGES.x, kept)
     assert changed.y is IMAGES.y
     assert changed.ids is IMAGES.ids
@@ -342,7 +426,7 @@ def test_images_are_augmented_in_training_and_never_in_prediction() -> None:
     torch.randint(2**62, (1,), generator=order)
     plain = view.tensors().x[torch.randperm(10, generator=order)]
     assert not torch.equal(trained, plain)
-    assert torch.equal(trained, augmented(Batch(plain, plain, plain), p, order).x)
+    assert torch.equal(trained, augmented(Batch(plain, plain, plain), p, order, TASK).x)
     assert torch.equal(predicted, view.tensors().x)
 
 

@@ -78,13 +78,16 @@ def resolve(
 
 def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | None, base: Path | None) -> Parts:
     train, test = splits.train, splits.test
+    # An earlier request for a target changed the annotations, and they stay changed.
+    current = previous.retain.data if previous else train
     unseen = splits.holdout or test
     rows = previous.retain.index if previous else whole(train).index
     choice = _choose(description, train, rows, base)
     chosen, classes = choice.rows, choice.classes
     kept = rows[~torch.isin(rows, chosen)]
     check_parts(len(chosen), len(kept), description)
-    forgotten = torch.cat([previous.measured["forget"].index, chosen]) if previous else chosen
+    gone = previous.measured["forget"].index if previous else chosen[:0]
+    forgotten = torch.cat([gone, chosen[~torch.isin(chosen, gone)]])
     still = previous.measured["test"].index if previous else whole(test).index
     if description["kind"] == "samples":
         test_rows = still
@@ -97,17 +100,17 @@ def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | Non
         holdout = torch.cat([before, alike[~torch.isin(alike, before)]])
     request = Request(
         kind=description["kind"],
-        digest=digest({"forget": train.ids[chosen].tolist(), "data": train.digest()}),
+        digest=digest({"forget": train.ids[chosen].tolist(), "data": current.digest()}),
         classes=classes,
+        earlier=_taken_targets(previous),
     )
-    retain = Selection(train, kept)
     measured = {
         "forget": Selection(train, forgotten),
-        "retain": retain,
+        "retain": Selection(train, kept[~torch.isin(kept, forgotten)]),
         "test": Selection(test, test_rows),
         "holdout": Selection(unseen, holdout),
     }
-    return Parts(request, Selection(train, chosen), retain, measured, choice.cascade)
+    return Parts(request, Selection(current, chosen), Selection(current, kept), measured, choice.cascade)
 
 
 class _Chosen(NamedTuple):
@@ -173,7 +176,7 @@ def _annotations(description: Mapping[str, Any], splits: Splits, task: Task, pre
     current = previous.retain.data if previous else train
     rows = previous.retain.index if previous else whole(train).index
     names = tuple(str(t) for t in description["targets"])
-    targets = tuple(output_position(name, train.outputs, "target") for name in names)
+    targets = tuple(dict.fromkeys(output_position(name, train.outputs, "target") for name in names))
     how = description.get("as", "absent")
     carries = torch.zeros(len(train), dtype=torch.bool)
     only, left = None, current.y
@@ -201,17 +204,28 @@ def _annotations(description: Mapping[str, Any], splits: Splits, task: Task, pre
         kind="target",
         digest=digest({"targets": list(names), "as": how, "data": current.digest()}),
         targets=targets,
+        earlier=_taken_targets(previous),
     )
     before = previous.measured["forget"].index if previous else index[:0]
     rows_so_far = torch.cat([before, index]).unique()
     everything = whole(train).index
+    holdout = _carrying(task, test, targets)
+    if previous and previous.measured["holdout"].data is test:
+        holdout = torch.cat([previous.measured["holdout"].index, holdout]).unique()
     measured = {
         "forget": Selection(train, rows_so_far),
         "retain": Selection(train, everything[~torch.isin(everything, rows_so_far)]),
-        "test": whole(test),
-        "holdout": Selection(test, _carrying(task, test, targets)),
+        "test": previous.measured["test"] if previous else whole(test),
+        "holdout": Selection(test, holdout),
     }
     return Parts(request, forget, retain, measured)
+
+
+def _taken_targets(previous: Parts | None) -> tuple[int, ...]:
+    """Targets that the requests of a stream took away so far."""
+    if previous is None:
+        return ()
+    return tuple(dict.fromkeys((*previous.request.earlier, *previous.request.targets)))
 
 
 def _carrying(task: Task, data: Data, targets: tuple[int, ...]) -> Tensor:

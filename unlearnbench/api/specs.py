@@ -17,7 +17,7 @@ RequestKind = Literal["samples", "class", "group", "target", "nodes", "edges", "
 UnlearnerRead = Literal["forget", "retain", "train", "validation"]
 MeasureRead = Literal["original", "gold", "siblings", "cost", "certificate"]
 Invariance = Literal["row-order", "batch-size"]
-Direction = Literal["higher", "lower", "gold", "by-split", "by-split-lower"]
+Direction = Literal["higher", "lower", "gold", "by-split", "by-split-lower", "by-target"]
 Effort = Literal["predictions", "models", "ensemble", "repetition"]
 Kind = Literal["dataset", "model", "unlearner", "measure"]
 
@@ -33,6 +33,7 @@ DIRECTIONS: dict[Direction, str] = {
     "gold": "gold's value is the aim",
     "by-split": "higher is better on retain and test, elsewhere gold's value is the aim",
     "by-split-lower": "lower is better on retain and test, elsewhere gold's value is the aim",
+    "by-target": "higher is better for targets that stay, for forgotten ones gold's value is the aim",
 }
 """Where good values of a reading lie, in words."""
 EFFORTS: dict[Effort, str] = {
@@ -161,8 +162,9 @@ class ReadingSpec:
     """A reading that a measure yields: its name, where good values lie, its unit and what it says.
 
     ``better`` is ``higher``, ``lower``, ``gold`` (closest to the gold model's), or ``by-split``: higher on rows that
-    should stay known (retain, test), gold's value elsewhere; ``by-split-lower`` the same for losses. A name that ends
-    in ``*`` stands for all names that begin so: names that parameters make.
+    should stay known (retain, test), gold's value elsewhere; ``by-split-lower`` the same for losses; ``by-target``:
+    higher for targets that stay, gold's value for those that are forgotten. A name that ends in ``*`` stands for all
+    names that begin so: names that parameters make.
     """
 
     name: str
@@ -180,6 +182,8 @@ class ReadingSpec:
 
     def directions(self, split: str) -> tuple[str, ...]:
         """What a reading on a split may say about where good values lie."""
+        if self.better == "by-target":
+            return ("higher", "gold")
         if not self.better.startswith("by-split"):
             return (self.better,)
         known = "lower" if self.better.endswith("lower") else "higher"

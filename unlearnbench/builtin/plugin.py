@@ -17,6 +17,7 @@ from unlearnbench.api import (
     hookimpl,
 )
 from unlearnbench.api.specs import REQUESTS, TASKS
+from unlearnbench.builtin.target_readings import PER_TARGET
 
 UNLEARNBENCH_API = 1
 UNLEARNBENCH_EXPECTED_FAILURES = {
@@ -77,6 +78,15 @@ class MembershipParams:
     limit: Annotated[
         int | None, Param("Most rows on each side of the attack's training set; none has no limit.", ge=10)
     ] = 2000
+
+
+@dataclass(frozen=True)
+class TargetParams:
+    """From where a target counts as asserted, as no longer found, and as known all the same."""
+
+    score: Annotated[float, Param("Score from which a detection counts, for recall.", ge=0, le=1)] = 0.3
+    lost: Annotated[float, Param("Recall up to which a target counts as no longer found.", ge=0, le=1)] = 0.05
+    known: Annotated[float, Param("AUC from which it is known all the same.", ge=0.5, le=1)] = 0.9
 
 
 _SALUN = Paper(
@@ -233,6 +243,17 @@ def unlearnbench_measures() -> list[MeasureSpec]:
                     name="activation-distance", better="lower", summary="Mean Euclidean distance of probabilities."
                 ),
             ),
+        ),
+        MeasureSpec(
+            name="per-target",
+            summary="What became of each label, class of pixels or boxes, of the others in one number, and whether a "
+            "forgotten one is only said no longer though it is still known.",
+            target="unlearnbench.builtin.targets:PerTarget",
+            params=TargetParams,
+            tasks=("multi-label", "segmentation", "detection"),
+            requests=("samples", "group", "target"),
+            reads=("original",),
+            readings=PER_TARGET,
         ),
         MeasureSpec(
             name="run-cost",

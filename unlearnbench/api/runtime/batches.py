@@ -23,7 +23,7 @@ def without(view: View, other: View) -> View:
     found = view.where(~torch.isin(view.ids, other.ids))
     if len(view) and not len(found):
         raise DataError(
-            f"empty-{view.name}-set", f"every {view.name} row is a {other.name} row as well, and whole rows are needed",
+            "empty-retain-set", f"every {view.name} row is a {other.name} row as well, and whole rows are needed",
             where="$.request", hint="name a target that not every row shows, or take a method that reads annotations",
         )  # fmt: skip
     return found

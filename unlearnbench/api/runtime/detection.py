@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -147,10 +148,12 @@ class Detection(Task):
         height, width = x.shape[-2:]
         x1, y1, x2, y2, label = y.unbind(-1)
         there = present(y)
+        unlabelled = ~there & ~y[..., :4].isnan().all(-1)
         outside = there & ~((x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height))
         empty = there & ~((x1 < x2) & (y1 < y2))
         unknown = there & ~((label >= 0) & (label < outputs) & (label == label.round()))
         for wrong, why in (
+            (unlabelled, "has no class"),
             (outside, f"lies outside its image of {width}x{height} pixels"),
             (empty, "has no area"),
             (unknown, f"is of a class that does not exist: there are {outputs}"),
@@ -172,7 +175,7 @@ class AveragePrecisions(NamedTuple):
 
 def average_precisions(out: Tensor, y: Tensor, classes: int) -> AveragePrecisions:
     """COCO's average precisions, as torchmetrics works them out with pycocotools."""
-    found = _judged(out, y, extended_summary=True)
+    found = _judged(out, y, iou_thresholds=OVERLAPS, extended_summary=True)
     precision = found["precision"][0, :, :, 0, -1]  # at IoU .5, over recalls [101, known classes], any area, most boxes
     of_class: list[float | None] = [None] * classes
     for column, k in enumerate(_classes(found)):
@@ -191,13 +194,17 @@ def recalls(out: Tensor, y: Tensor, classes: int, score: float = SCORE) -> list[
 
 
 MOST = 100
-"""Detections of an image that are judged, as in COCO."""
+"""Detections of an image and class that are judged, as in COCO."""
+
+OVERLAPS = np.linspace(0.5, 0.95, 10).tolist()
+RECALLS = np.linspace(0, 1, 101).tolist()
+"""COCO's own, in double precision: torchmetrics rounds its to float32, and 3 of 10 boxes then miss the recall .3."""
 
 
 def _judged(out: Tensor, y: Tensor, **settings: Any) -> dict[str, Tensor]:
     from torchmetrics.detection import MeanAveragePrecision  # seconds to import, and only detection needs it
 
-    metric = MeanAveragePrecision(max_detection_thresholds=[1, 10, MOST], **settings)
+    metric = MeanAveragePrecision(rec_thresholds=RECALLS, max_detection_thresholds=[1, 10, MOST], **settings)
     metric.warn_on_many_detections = False
     seen = [image[image[:, 4] > 0] for image in out.cpu()]
     there = [image[present(image)] for image in y.cpu()]

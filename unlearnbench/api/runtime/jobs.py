@@ -28,12 +28,16 @@ class Component(Generic[P_co]):
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be forgotten, resolved against the data: class and target positions, and a digest of the selection."""
+    """What is to be forgotten, resolved against the data: class and target positions, and a digest of the selection.
+
+    ``earlier`` are the targets that earlier requests of the stream took away.
+    """
 
     kind: str
     digest: str
     classes: tuple[int, ...] = ()
     targets: tuple[int, ...] = ()
+    earlier: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True)

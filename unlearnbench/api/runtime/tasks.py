@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from unlearnbench.api.errors import IncompatibleError
 from unlearnbench.api.runtime.data import Batch
 from unlearnbench.api.runtime.detection import Detection
 from unlearnbench.api.runtime.task import MISSING, Axis, Erasure, Fault, Metric, Task
@@ -175,7 +176,7 @@ class MultiLabel(Task):
 
     def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
         erased = y.clone()
-        erased[:, target] = 0.0 if how == "absent" else torch.nan
+        erased[:, target] = y[:, target] * 0 if how == "absent" else torch.nan  # what was missing stays so
         return erased
 
     def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
@@ -243,6 +244,11 @@ class Segmentation(Task):
         return carries, only.masked_fill(only != target, MISSING)
 
     def erase(self, y: Tensor, target: int, how: Erasure) -> Tensor:
+        if target == 0 and how == "absent":
+            raise IncompatibleError(
+                "unsupported-task", "pixels without their class become background, so the background cannot be absent",
+                where="$.request.targets", hint="name another class",
+            )  # fmt: skip
         return y.masked_fill(y == target, 0 if how == "absent" else MISSING)
 
     def target_score(self, model: nn.Module, batch: Batch, target: int) -> Tensor:

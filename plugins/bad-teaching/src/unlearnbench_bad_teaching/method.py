@@ -27,6 +27,7 @@ from unlearnbench.api.runtime import (
     finish,
     local_rng,
     mixed,
+    without,
 )
 from unlearnbench_bad_teaching.plugin import BadTeachingParams
 
@@ -37,7 +38,8 @@ class BadTeaching(Component[BadTeachingParams]):
     def unlearn(self, job: UnlearnJob) -> Result:
         student, p = job.model, self.p
         teachers = Teachers(good=frozen(deepcopy(student)), bad=frozen(job.build(init="bad-teacher")))
-        retain = share_of(job.retain, p.retain_fraction, job.rng("subset"))
+        # A target that is erased from rows leaves them among the retain rows, where the good teacher would teach it.
+        retain = share_of(without(job.retain, job.forget), p.retain_fraction, job.rng("subset"))
         # A graph is one batch of each set.
         steps = 2 if retain.is_graph else math.ceil((len(job.forget) + len(retain)) / p.batch_size)
         stepper = Stepper(student, p, steps)

@@ -77,6 +77,11 @@ PAPER = Paper(
         "none of its own.",
         "Multi-label data, which the paper does not treat, use the mean over the labels of the divergence of each "
         "label's Bernoulli distribution.",
+        "Requests for targets, which the paper does not treat, are served at the level of rows, as Xu et al. "
+        "(essential graph) do: the bad teacher teaches every row that carries the target, as a whole, and the good one "
+        "only rows that do not, whichever annotations the request takes away.",
+        "Segmentation, which the paper does not treat, uses the mean over the pixels of the divergence of each pixel's "
+        "distribution over the classes.",
     ),
 )
 
@@ -106,8 +111,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_bad_teaching.method:BadTeaching",
             params=BadTeachingParams,
             paper=PAPER,
-            tasks=("classification", "multi-label", "node-classification"),
-            requests=(*ITEM_REQUESTS, "nodes"),
+            tasks=("classification", "multi-label", "segmentation", "node-classification"),
+            requests=(*ITEM_REQUESTS, "target", "nodes"),
         )
     ]
 

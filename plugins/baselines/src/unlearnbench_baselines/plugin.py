@@ -76,6 +76,9 @@ FINETUNE_PAPER = Paper(
         "No augmentation by default, because it depends on the data; the official code crops and flips the images of "
         "CIFAR (augment=[flip, crop]).",
         "Only plain fine-tuning (FT) is implemented here, not the paper's pruning or its sparsity penalty.",
+        "Requests for targets, which the paper does not treat, leave what is retained to the request: with its "
+        "annotations taken away (absent, unknown) every row is trained on without the target, and with its images "
+        "taken away (images) only rows that do not carry it.",
     ),
 )
 SRL_PAPER = Paper(
@@ -107,6 +110,9 @@ SRL_PAPER = Paper(
         "passes=mixed with draw=uniform is the form of the DeepUnlearn benchmark (Cadet et al., 2024): one shuffled "
         "pass over both sets, the true label among those drawn.",
         "The optimiser is stated by no paper; Adam at 1e-3 is the value of the framework's published configurations.",
+        "Requests for targets, which the framework does not know, draw labels for the annotations that are to be "
+        "forgotten: for the target alone where its annotations are taken away (absent, unknown), for every label of "
+        "the rows that carry it where their images are (images).",
     ),
 )
 
@@ -121,7 +127,7 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_baselines.method:Finetune",
             params=FinetuneParams,
             paper=FINETUNE_PAPER,
-            tasks=("classification", "multi-label", "segmentation", "node-classification"),
+            tasks=("classification", "multi-label", "segmentation", "detection", "node-classification"),
             requests=("samples", "class", "group", "target", "nodes", "edges", "features"),
             reads=("retain",),
         ),
@@ -132,6 +138,6 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             params=SuccessiveRandomLabelsParams,
             paper=SRL_PAPER,
             tasks=("classification", "multi-label", "node-classification"),
-            requests=(*ITEM_REQUESTS, "nodes"),
+            requests=(*ITEM_REQUESTS, "target", "nodes"),
         ),
     ]

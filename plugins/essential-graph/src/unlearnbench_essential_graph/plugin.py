@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from unlearnbench.api import MeasureSpec, Paper, Param, ReadingSpec, UnlearnerSpec, hookimpl
@@ -26,8 +26,8 @@ class EssentialGraphParams:
     score: Annotated[
         Score,
         Param(
-            "Importance of a channel: the mean gradient of the target's output by it (alpha, Grad-CAM's weight), or the "
-            "mean of gradient times activation, the first-order effect of zeroing it (contribution).",
+            "Importance of a channel: the mean gradient of the target's output by it (alpha, Grad-CAM's weight), or "
+            "the mean of gradient times activation, the first-order effect of zeroing it (contribution).",
             phase="prepare",
         ),
     ] = "alpha"
@@ -104,7 +104,10 @@ class StabilityParams:
     """How alike the channels are that single instances select."""
 
     pairs: Annotated[int, Param("Pairs of instances that are drawn of each kind.", ge=1, unit="pairs")] = 10
-    sigma: Annotated[int, Param("Convolutions in the window, counted back from the last.", ge=1, unit="layers")] = 5
+    sigma: Annotated[
+        int,
+        Param("Convolutions in the window, counted back from the last, or all of fewer.", ge=1, unit="layers"),
+    ] = 5
     skip_last: Annotated[int, Param("Last convolutions that stay out of the window.", ge=0)] = 0
     delta: Annotated[float, Param("Share of a layer's channels that an instance selects.", gt=0, lt=1)] = 0.2
 
@@ -121,6 +124,10 @@ class TargetMiaParams:
         int | None, Param("Largest outputs that the attack sees, sorted; none takes all in their order.", ge=1)
     ] = None
 
+    def __post_init__(self) -> None:
+        if self.shadows % 2:
+            raise ValueError("shadows come in pairs: the number must be even")
+
 
 @dataclass(frozen=True)
 class TargetInversionParams:
@@ -128,6 +135,10 @@ class TargetInversionParams:
 
     steps: Annotated[int, Param("Steps of gradient descent on the input.", ge=1)] = 1000
     lr: Annotated[float, Param("Step size, for inputs scaled to [0, 1].", gt=0)] = 0.1
+    cost: Annotated[
+        Literal["probability", "log"],
+        Param("What is made small: 1 - p of the target (probability), vanishing gradient at p = 0, or -ln p (log)."),
+    ] = "probability"
 
 
 PAPER = Paper(
@@ -143,7 +154,54 @@ PAPER = Paper(
   eprint        = {2406.10954},
   archivePrefix = {arXiv},
 }""",
-    deviations=(),
+    deviations=(
+        "The window holds exactly sigma convolutions: the text has the layers L - sigma to L, which are sigma + 1, "
+        "and the published code takes five for sigma 5 and always leaves out the last convolution, which here is "
+        "the choice of skip_last (1 for its CelebA network, 2 for its deeplab).",
+        "Prediction heads, convolutions that the output does not depend on and transposed convolutions are never "
+        "pruned; the order is that of the modules, as in the code, also where branches are parallel.",
+        "Y_t is the target's logit instead of its probability, so that the gradient does not vanish where the "
+        "network is sure; channels of one instance are ordered alike for labels (one sigmoid each), but not for "
+        "classes, whose softmax depends on all logits.",
+        "For segmentation Y_t is the probability of the target summed over the pixels annotated with it, for "
+        "detection the log-probability of its class summed over its boxes, at their places; the paper names "
+        "neither.",
+        "One backward pass gives the gradients of all layers, where the paper takes one a layer; the values are the "
+        "same.",
+        "The instance is the first row of the run's training part that carries the target, where the paper takes "
+        "the first image file; more instances (K) are our addition, each scaled to L1 norm 1 in a layer, then "
+        "averaged.",
+        "A target selects at least one channel of a layer, takes the first of equal ones (the code then selects "
+        "fewer) and selects nothing in a layer that its output does not depend on.",
+        "With several forgotten targets balance=strict prunes what any of them and no retained target selects. The "
+        "paper's v_sum == |Y| would spare what two forgotten targets share, and its code prunes that even if "
+        "retained targets need it, which is balance=code; for one target all three are the same.",
+        "All outputs of the task that have an instance vote, the background of pixels too, where the paper "
+        "considers two to four attributes.",
+        "The BatchNorm of a convolution is found by what reads its output, where the code matches parts of names; "
+        "one that reads anything else as well is left alone.",
+        "The edges of the graph decide nothing, neither here nor in the published code; they are made for drawings "
+        "only.",
+        "Recovery trains with the original recipe at a tenth of its learning rate while pruned channels are held at "
+        "zero; the paper gives neither optimiser nor rate, and does not say that pruned channels are held.",
+        "In a stream of requests the targets forgotten before count as forgotten, and their channels stay pruned.",
+        "The scores contribution and contrast and the search of sigma and delta on validation rows are our additions.",
+    ),
+)
+
+MIA_DEVIATIONS = (
+    "The attack network is trained for 50 epochs with Adam and a learning rate of 0.001; the paper does not say how.",
+    "Shadow models are trained as the original is, on the retain set and random halves of the forget set and the "
+    "hold-out, in pairs; the paper trains 20 for 10 epochs with a batch of 64 and does not say on which rows.",
+    "Beside recall stand the false positive rate, the area and the advantage on unseen rows of the forgotten target: "
+    "an attack that takes every row for a member has recall 1 too.",
+)
+INVERSION_DEVIATIONS = (
+    "The paper shows pictures and gives no settings: 1,000 steps of size 0.1 from zeros, in units in which the values "
+    "of unseen rows have the range [0, 1], are ours, and so are all scores.",
+    "Of all inputs on the way the one with the highest probability is kept, as in Fredrikson et al. 2015; they stop "
+    "early, too.",
+    "Multi-label networks are attacked as well, by the probability of the one target.",
 )
 
 
@@ -179,6 +237,47 @@ def unlearnbench_measures() -> list[MeasureSpec]:
             readings=(
                 ReadingSpec(name="same-target-jaccard", better="gold", summary="Mean over pairs of one target."),
                 ReadingSpec(name="other-target-jaccard", better="gold", summary="Mean over pairs of two targets."),
+            ),
+        ),
+        MeasureSpec(
+            name="target-mia",
+            summary="The paper's membership attack with shadow models: its recall, and two-sided figures beside it.",
+            target="unlearnbench_essential_graph.mia:TargetMia",
+            params=TargetMiaParams,
+            paper=replace(PAPER, deviations=MIA_DEVIATIONS),
+            tasks=("classification", "multi-label"),
+            requests=("target", "class", "samples", "group"),
+            reads=("siblings",),
+            effort="ensemble",
+            readings=tuple(
+                ReadingSpec(name=f"target-mia-{name}", better="gold", summary=summary)
+                for name, summary in (
+                    ("recall", "share of the forget set that is taken for seen: the paper's figure"),
+                    ("fpr", "share of unseen rows that are taken for seen"),
+                    ("auc", "area: how often a forgotten row looks more seen than an unseen one"),
+                    ("two-sided-auc", "max(AUC, 1 - AUC): how well forgotten and unseen rows are told apart"),
+                    ("advantage", "distance of recall and false positive rate"),
+                )
+            ),
+        ),
+        MeasureSpec(
+            name="target-inversion",
+            summary="The picture of a forgotten target that the model itself gives away, and what it shows.",
+            target="unlearnbench_essential_graph.inversion:TargetInversion",
+            params=TargetInversionParams,
+            paper=replace(PAPER, deviations=INVERSION_DEVIATIONS),
+            tasks=("classification", "multi-label"),
+            requests=("target", "class"),
+            effort="models",
+            readings=tuple(
+                ReadingSpec(name=f"target-inversion-{name}", better="gold", summary=summary)
+                for name, summary in (
+                    ("ssim", "structural similarity of the picture with the mean of the target's rows"),
+                    ("probe", "probability of the target by a linear probe of pixels that looks at the picture"),
+                    ("probe-auc", "area of that probe on unseen rows; near 1/2 its word is worth nothing"),
+                    ("reached", "the model's own probability of the target for the picture"),
+                    ("moved", "root mean square of the picture, which began at 0; 0 says that the attack never moved"),
+                )
             ),
         ),
     ]

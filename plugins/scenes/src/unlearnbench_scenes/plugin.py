@@ -82,7 +82,8 @@ class BoxesParams(BodyParams):
     """The centre-point detector."""
 
     detections: Annotated[int, Param("Detections of an image at most.", ge=1)] = 50
-    size_weight: Annotated[float, Param("Weight of the loss of widths and heights.", ge=0)] = 0.1
+    size_weight: Annotated[float, Param("Weight of the loss of the logarithms of widths and heights.", ge=0)] = 1.0
+    offset_weight: Annotated[float, Param("Weight of the loss of centres within their cells.", ge=0)] = 1.0
     least_sigma: Annotated[float, Param("Least spread of the Gaussian around a box's centre.", gt=0, unit="cells")] = (
         0.7
     )

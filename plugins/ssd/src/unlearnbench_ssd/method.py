@@ -7,12 +7,15 @@ Dampening", AAAI 2024 (arXiv 2308.07707). Differences are the ``deviations`` in 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from unlearnbench.api.runtime import (
     Component,
+    Detection,
+    Detector,
     PrepareJob,
     Result,
     State,
@@ -21,6 +24,7 @@ from unlearnbench.api.runtime import (
     View,
     absolute_gradients,
     finish,
+    present,
     squared_gradients,
 )
 from unlearnbench_ssd.plugin import SsdParams
@@ -31,6 +35,13 @@ Importance = dict[str, Tensor]
 class Ssd(Component[SsdParams]):
     """The importance to all data is computed once; each request costs the importance to its forget set."""
 
+    def check(self, model: nn.Module, task: Task) -> str | None:
+        if isinstance(task, Detection) and self.p.importance == "label-free":
+            return (
+                "importance=label-free needs outputs that no annotation enters, and those of a detector are losses"
+            )
+        return None
+
     def prepare(self, job: PrepareJob) -> State:
         found = importance(finish(job.model), job.task, job.data, self.p)
         return State(tensors=found, meta={"rows": len(job.data)})
@@ -39,7 +50,9 @@ class Ssd(Component[SsdParams]):
     def unlearn(self, job: UnlearnJob) -> Result:
         model, p = finish(job.model), self.p
         to_all = {name: value.to(job.device) for name, value in job.state.tensors.items()}
-        to_forget = importance(model, job.task, job.forget, p)
+        # Rows that stay among the retain rows are forgotten in part: only the target's cells are annotated in them.
+        whole = not bool(torch.isin(job.forget.ids, job.retain.ids).any())
+        to_forget = (importance if whole else importance_to_cells)(model, job.task, job.forget, p)
         rows, forgotten = job.state.meta["rows"], len(job.forget)
         alpha = p.alpha if p.selection == "fixed" else adaptive_alpha(to_forget, to_all, forgotten / rows)
         dampened = 0
@@ -51,7 +64,7 @@ class Ssd(Component[SsdParams]):
         return Result(
             model=model,
             artifacts={"alpha": alpha, "selected": dampened},
-            warnings=warnings(p, rows, forgotten, dampened),
+            warnings=warnings(p, rows, forgotten, dampened, whole=whole),
         )
 
 
@@ -62,6 +75,31 @@ def importance(model: nn.Module, task: Task, view: View, p: SsdParams) -> Import
     if p.importance == "batch":
         return batch_importance(model, task, view, p.batch_size)
     return squared_gradients(model, task, view)
+
+
+def importance_to_cells(model: nn.Module, task: Task, view: View, p: SsdParams) -> Importance:
+    """The same on rows of which only some cells are annotated, and nothing is said of the others."""
+    if not isinstance(task, Detection):
+        return importance(model, task, view, p)  # the loss leaves out what is not annotated
+    found = importance(Boxes(model), task, view, p)
+    return {name.removeprefix("detector."): value for name, value in found.items()}
+
+
+class Boxes(nn.Module):
+    """A detector whose loss of an image is about its annotated boxes alone.
+
+    It is the mean over the boxes of -log p of their class at their place. The detector's own loss takes what has no box
+    for background: with the target's boxes alone it would be about everything else in the image.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        scores, there = cast(Detector, self.detector).class_scores(x, y), present(y)
+        own = scores.gather(2, y[..., 4:].nan_to_num().long())[..., 0]
+        return -(own * there).sum(1) / there.sum(1).clamp(min=1)
 
 
 def squared_norm(out: Tensor, y: Tensor) -> Tensor:
@@ -93,10 +131,14 @@ def adaptive_alpha(to_forget: Importance, to_all: Importance, share: float) -> f
     return float(low + (place - math.floor(place)) * (high - low))
 
 
-def warnings(p: SsdParams, rows: int, forgotten: int, dampened: int) -> tuple[str, ...]:
-    """What a reader of the record must know about a selection that cannot be, or is, empty."""
+def warnings(p: SsdParams, rows: int, forgotten: int, dampened: int, *, whole: bool) -> tuple[str, ...]:
+    """What a reader of the record must know about a selection that cannot be, or is, empty.
+
+    The bound holds where both importances are means over rows of the same quantity.
+    """
     found = []
-    if p.selection == "fixed" and p.importance != "batch" and p.alpha * forgotten >= rows:
+    bounded = p.importance == "label-free" or (p.importance == "per-sample" and whole)
+    if p.selection == "fixed" and bounded and p.alpha * forgotten >= rows:
         found.append(
             f"alpha {p.alpha:g} is at least |D|/|D_f| = {rows / forgotten:.2f}: it selects nothing, because no weight "
             "can matter more to a part of the data than to all of it by more than that"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from unlearnbench.api import Paper, Param, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, UnlearnerSpec, hookimpl
 
 UNLEARNBENCH_API = 1
 _ALPHA = "the default alpha of 10 is above |D|/|D_f| of the request, where SSD provably selects nothing, and warns"
@@ -75,7 +75,18 @@ PAPER = Paper(
         "absolute gradient of the squared norm of the outputs.",
         "A weight that does not matter to the data (I_D = 0) but to the forget set is set to 0, as the formula says; "
         "one that matters to neither stays.",
-        "Multi-label data, which the paper does not treat, use the mean loss over the annotated labels of a row.",
+        "Multi-label data, which the paper does not treat, use the mean loss over the annotated labels of a row, "
+        "segmentation that over its annotated pixels, and detection the detector's own loss of an image.",
+        "Requests for targets, which the paper does not treat, take the importance to the forget set of what is "
+        "annotated there: the target's cells alone where its annotations are taken away (absent, unknown), complete "
+        "rows where its images are (images), which is how Xu et al. (essential graph) apply the method.",
+        "Where the target's cells alone are annotated, the two importances are of different losses, so that the bound "
+        "|D|/|D_f| does not hold and a given alpha means something else; importance=label-free reads no annotation and "
+        "is that of complete rows in any case.",
+        "Where the target's boxes alone are annotated, the importance to the forget set is that of the mean over these "
+        "boxes of the negative log-probability of their class at their place, because a detector's own loss takes "
+        "whatever has no box for background.",
+        "importance=label-free refuses detection, where outputs for training are losses.",
     ),
 )
 
@@ -89,7 +100,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_ssd.method:Ssd",
             params=SsdParams,
             paper=PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "segmentation", "detection"),
+            requests=(*ITEM_REQUESTS, "target"),
             reads=("forget", "train"),
         )
     ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from unlearnbench.api import DataError
-from unlearnbench.api.runtime import Data, Splits, derive_seed, generator
+from unlearnbench.api.runtime import Data, DataJob, Splits, derive_seed, generator, one_line, require_file
 from unlearnbench_torchvision.plugin import ImageParams
 
 _RESIZE_ROWS = 2048
@@ -60,10 +60,7 @@ def to_splits(train: Rows, test: Rows, outputs: tuple[str, ...], p: ImageParams,
     statistics = channel_statistics(bytes_train) if p.normalise else None
 
     def data(rows: Rows, pixels: Tensor) -> Data:
-        x = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        if statistics:
-            mean, deviation = (s[:, None, None] for s in statistics)
-            x.sub_(mean).div_(deviation)
+        x = as_numbers(pixels, statistics)
         return Data(x=x, y=rows.labels, ids=rows.ids, outputs=outputs, columns=rows.columns, values=rows.values)
 
     return Splits(train=data(train, bytes_train), test=data(test, bytes_test))
@@ -113,6 +110,15 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(means).float(), torch.stack(deviations).float()
 
 
+def as_numbers(pixels: Tensor, statistics: tuple[Tensor, Tensor] | None) -> Tensor:
+    """float32 of uint8 images [n, channels, h, w]: in [0, 1], or with these means and deviations taken out."""
+    x = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    if statistics:
+        mean, deviation = (s[:, None, None] for s in statistics)
+        x.sub_(mean).div_(deviation)
+    return x
+
+
 def resize(images: Tensor, size: int | None) -> Tensor:
     """Scale the shorter side of images [..., h, w] to ``size`` (bilinear, antialiased) and cut out the middle."""
     if size is None or images.shape[-2:] == (size, size):
@@ -158,6 +164,19 @@ def item_reader(read: Callable[[int], Image.Image], where: str) -> Callable[[Ten
         return torch.stack([image.expand(channels, -1, -1) for image in found])
 
     return pixels
+
+
+def photograph(job: DataJob, file: str, hint: str) -> Image.Image:
+    """The image of a file in colour, decoded whole.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    with (
+        one_line("corrupt-file", "cannot be decoded", where=file, hint=hint),
+        Image.open(require_file(job, file, hint)) as image,
+    ):
+        return image.convert("RGB")
 
 
 def to_tensor(image: Image.Image) -> Tensor:

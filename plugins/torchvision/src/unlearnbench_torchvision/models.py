@@ -1,4 +1,4 @@
-"""Classifiers of torchvision with random weights, for any number of channels and classes.
+"""Classifiers of torchvision for any number of channels and classes, with random weights or those in the cache.
 
 Layers draw their first weights from torch's global random state, which the host seeds. Nothing is ever downloaded.
 """
@@ -11,19 +11,23 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torchvision import models
 from torchvision.models import vgg
 
 from unlearnbench.api import UsageError, did_you_mean
 from unlearnbench.api.runtime import BuildJob, Component
-from unlearnbench_torchvision.plugin import ArchitectureParams, ResNetParams, VggParams
+from unlearnbench_torchvision.building import adapt, he, probe, refusal
+from unlearnbench_torchvision.plugin import ArchitectureParams, ResNetParams, Vgg13Params, VggParams, WeightsParams
+from unlearnbench_torchvision.weights import cached_weights, start_from
 
 _EXTRA: dict[str, dict[str, Any]] = {
     # Auxiliary heads return tuples while training, which no task understands.
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
+
+
+_SIZE = "set image_size of the data set; it was made for 224x224"
 
 
 class ResNet18(Component[ResNetParams]):
@@ -51,9 +55,25 @@ class Vgg16(Component[VggParams]):
         else:
             net = _small_vgg(job.outputs, batch_norm=self.p.batch_norm)
         if channels != 3:
-            _adapt(net, channels)
-        _probe(net, job, "vgg16", hint="--set vgg16.stem=cifar takes images of any size")
+            adapt(net, channels)
+        probe(net, job, "vgg16", hint="--set vgg16.stem=cifar takes images of any size")
         return net
+
+
+class AlexNet(Component[WeightsParams]):
+    """AlexNet (Krizhevsky et al. 2012, as in Krizhevsky 2014); images of at least 63x63."""
+
+    def build(self, job: BuildJob) -> nn.Module:
+        return _large(models.alexnet, models.AlexNet_Weights.IMAGENET1K_V1, job, "alexnet", self.p.weights)
+
+
+class Vgg13(Component[Vgg13Params]):
+    """VGG-13 (Simonyan and Zisserman 2015, configuration B); images of at least 32x32."""
+
+    def build(self, job: BuildJob) -> nn.Module:
+        plain, normed = models.VGG13_Weights.IMAGENET1K_V1, models.VGG13_BN_Weights.IMAGENET1K_V1
+        build, weights = (models.vgg13_bn, normed) if self.p.batch_norm else (models.vgg13, plain)
+        return _large(build, weights, job, "vgg13", self.p.weights)
 
 
 class Architecture(Component[ArchitectureParams]):
@@ -79,10 +99,10 @@ class Architecture(Component[ArchitectureParams]):
         try:
             net = _instantiate(name, job.outputs, extra)
         except (ValueError, AssertionError, RuntimeError) as problem:
-            raise _refusal(name, job, problem, "set image_size of the data set") from problem
+            raise refusal(name, job, problem, "set image_size of the data set") from problem
         if channels != 3:
-            _adapt(net, channels)
-        _probe(net, job, name, hint="set image_size of the data set")
+            adapt(net, channels)
+        probe(net, job, name, hint="set image_size of the data set")
         return net
 
 
@@ -103,10 +123,28 @@ def _resnet(build: Callable[..., nn.Module], job: BuildJob, p: ResNetParams, nam
     channels, *_ = job.image(name)
     net = build(weights=None, num_classes=job.outputs)
     if p.stem == "cifar":
-        net.conv1 = _he(nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False))
+        net.conv1 = he(nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False))
         net.maxpool = nn.Identity()
     elif channels != 3:
-        _adapt(net, channels)
+        adapt(net, channels)
+    return net
+
+
+def _large(build: Callable[..., nn.Module], weights: Any, job: BuildJob, name: str, source: str) -> nn.Module:
+    """A network for large images whose last layer is ``classifier.6``, refused before its many weights are drawn."""
+    channels, *_ = job.image(name)
+
+    def made() -> nn.Module:
+        net = build(weights=None, num_classes=job.outputs)
+        if channels != 3:
+            adapt(net, channels)
+        return net
+
+    path = cached_weights(weights, job, name) if source == "cache" else None
+    with torch.device("meta"):
+        probe(made(), job, name, hint=_SIZE)
+    net = made()
+    start_from(net, path, head="classifier.6.")
     return net
 
 
@@ -115,7 +153,7 @@ def _small_vgg(outputs: int, *, batch_norm: bool) -> nn.Module:
     features = vgg.make_layers(vgg.cfgs["D"], batch_norm=batch_norm)
     for layer in features:
         if isinstance(layer, nn.Conv2d):
-            _he(layer)
+            he(layer)
         elif isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = True  # the same for sizes that 32 divides; smaller images survive five poolings
     classifier = nn.Linear(512, outputs)
@@ -123,50 +161,3 @@ def _small_vgg(outputs: int, *, batch_norm: bool) -> nn.Module:
     nn.init.zeros_(classifier.bias)
     layers = [("features", features), ("avgpool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
     return nn.Sequential(OrderedDict([*layers, ("classifier", classifier)]))
-
-
-def _he(conv: nn.Conv2d) -> nn.Conv2d:
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
-
-
-def _adapt(net: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one of the same geometry for this number of channels."""
-    name, old = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        old.dilation,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
-    net.set_submodule(name, _he(new))
-
-
-def _probe(net: nn.Module, job: BuildJob, name: str, *, hint: str) -> None:
-    """Send one row through the network on the meta device: shapes only, no arithmetic, no random draw.
-
-    Raises:
-        UsageError: the network cannot take images of this size.
-    """
-    tensors = {k: t.to("meta") for k, t in (*net.named_parameters(), *net.named_buffers())}
-    net.eval()
-    try:
-        with torch.no_grad():
-            out = functional_call(net, tensors, (torch.empty(1, *job.inputs, device="meta"),))
-    except (RuntimeError, ValueError, AssertionError) as problem:
-        raise _refusal(name, job, problem, hint) from problem
-    finally:
-        net.train()
-    if out.shape != (1, job.outputs):
-        raise _refusal(name, job, f"outputs have shape {list(out.shape)}", hint)
-
-
-def _refusal(name: str, job: BuildJob, problem: object, hint: str) -> UsageError:
-    size = "x".join(str(n) for n in job.inputs)
-    reason = (str(problem).splitlines() or [""])[0] or type(problem).__name__
-    return UsageError("bad-model", f"{name} cannot take {size} images: {reason}", where="$.model.name", hint=hint)

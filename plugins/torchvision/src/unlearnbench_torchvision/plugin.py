@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from unlearnbench.api import DatasetSpec, ModelSpec, Paper, Param, hookimpl
@@ -10,6 +10,10 @@ from unlearnbench.api import DatasetSpec, ModelSpec, Paper, Param, hookimpl
 UNLEARNBENCH_API = 1
 
 Stem = Literal["cifar", "imagenet"]
+Weights = Annotated[
+    Literal["none", "cache"],
+    Param("none: the seed decides; cache: torchvision's published ones, if their file is in torch's folder already."),
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,79 @@ class CelebAParams(ImageParams):
         int | None,
         Param("Scale the shorter side to this, cut out the central square; none keeps 218x178.", ge=1, unit="pixels"),
     ] = 64
+
+
+@dataclass(frozen=True)
+class AnnotatedParams(ImageParams):
+    """Which rows of images with several labels, masks or boxes are used."""
+
+    rows: Annotated[int | None, Param("Training rows to draw (seeded); none takes all.", ge=1)] = None
+    test_rows: Annotated[int | None, Param("Test rows to draw (seeded); none takes all.", ge=1)] = None
+
+
+@dataclass(frozen=True)
+class CelebAAttributesParams(AnnotatedParams):
+    """CelebA: several of its 40 attributes are the labels."""
+
+    attributes: Annotated[
+        tuple[str, ...], Param("Attributes to predict, as list_attr_celeba.txt has them.", min_length=1)
+    ] = ("Smiling", "Mouth_Slightly_Open", "No_Beard", "Eyeglasses", "Bald")
+    split: Annotated[
+        Literal["official", "paper"],
+        Param("official: CelebA's partition, no person in two parts; paper: the last quarter of the files tests."),
+    ] = "official"
+    validation: Annotated[
+        bool, Param("Hand over the official validation rows too, at most test_rows; else they are not used.")
+    ] = False
+    image_size: Annotated[
+        int | None,
+        Param("Scale the shorter side to this, cut out the central square; none keeps 218x178.", ge=1, unit="pixels"),
+    ] = 64
+
+
+@dataclass(frozen=True)
+class PlacedParams(AnnotatedParams):
+    """Images whose annotations say where something is."""
+
+    image_size: Annotated[
+        int, Param("Height and width to which images are scaled, masks and boxes with them.", ge=16, unit="pixels")
+    ] = 128
+
+
+@dataclass(frozen=True)
+class VocParams(PlacedParams):
+    """Pascal VOC."""
+
+    year: Annotated[Literal[2012, 2007], Param("Year of the challenge; its train rows, and its val rows as test.")] = (
+        2012
+    )
+
+
+@dataclass(frozen=True)
+class VocDetectionParams(VocParams):
+    """Pascal VOC with boxes."""
+
+    difficult: Annotated[bool, Param("Keep objects that are marked as difficult; the challenge ignores them.")] = False
+
+
+@dataclass(frozen=True)
+class CocoParams(PlacedParams):
+    """COCO, or files in its format."""
+
+    rows: Annotated[
+        int | None, Param("Training rows to draw (seeded); none takes all 118,287: 23 GB at 128 pixels.", ge=1)
+    ] = 10_000
+    folder: Annotated[str, Param("Folder below the data folder.", min_length=1)] = "coco"
+    train: Annotated[
+        str, Param("Training rows: annotations/instances_TRAIN.json with its images in TRAIN/.", min_length=1)
+    ] = "train2017"
+    test: Annotated[str, Param("Test rows: annotations/instances_TEST.json, images in TEST/.", min_length=1)] = (
+        "val2017"
+    )
+    categories: Annotated[
+        tuple[str, ...], Param("Categories whose boxes are kept, in the order of the outputs; empty keeps all.")
+    ] = ()
+    empty: Annotated[bool, Param("Keep images that show no object of these categories.")] = True
 
 
 @dataclass(frozen=True)
@@ -88,6 +165,63 @@ class VggParams:
 
 
 @dataclass(frozen=True)
+class WeightsParams:
+    """A network as torchvision has it."""
+
+    weights: Weights = "none"
+
+
+@dataclass(frozen=True)
+class Vgg13Params(WeightsParams):
+    """A VGG network as torchvision has it."""
+
+    batch_norm: Annotated[bool, Param("Batch normalisation after every convolution, as in most papers.")] = True
+
+
+@dataclass(frozen=True)
+class DetectorParams(WeightsParams):
+    """A detector."""
+
+    detections: Annotated[int, Param("Detections of an image at most; measures judge the 100 best.", ge=1)] = 100
+
+
+@dataclass(frozen=True)
+class SsdLiteParams(DetectorParams):
+    """SSD-lite."""
+
+    size: Annotated[
+        int | None,
+        Param("Side of the square that images are resized to; none keeps them as they are.", ge=16, unit="pixels"),
+    ] = 320
+
+
+@dataclass(frozen=True)
+class FasterRcnnParams(DetectorParams):
+    """Faster R-CNN."""
+
+    min_size: Annotated[
+        int | None,
+        Param(
+            "Length that the shorter side of images is resized to (the longer is 1333 at most; torchvision takes 800); "
+            "none keeps them as they are.",
+            ge=16,
+            unit="pixels",
+        ),
+    ] = None
+    anchors: Annotated[
+        tuple[int, ...],
+        Param("Sides of the anchors on the five levels of the feature pyramid, in pixels of the resized image."),
+    ] = (32, 64, 128, 256, 512)
+    norm: Annotated[
+        Literal["batch", "frozen"],
+        Param(
+            "Batch normalisation in the ResNet: trained (batch), or with fixed statistics and factors (frozen), as it "
+            "is with weights=cache in any case."
+        ),
+    ] = "batch"
+
+
+@dataclass(frozen=True)
 class ArchitectureParams:
     """Any classifier of torchvision."""
 
@@ -132,6 +266,34 @@ _CELEBA = Paper(
     venue="ICCV",
     arxiv="1411.7766",
 )
+_VOC = Paper(
+    title="The Pascal Visual Object Classes (VOC) Challenge",
+    authors=("Mark Everingham", "Luc Van Gool", "Christopher K. I. Williams", "John Winn", "Andrew Zisserman"),
+    year=2010,
+    venue="International Journal of Computer Vision",
+    doi="10.1007/s11263-009-0275-4",
+    deviations=(
+        "Images are scaled to squares, masks and boxes with them; models are trained on train and tested on val, since "
+        "the labels of the test rows of 2012 are not published.",
+    ),
+)
+_COCO = Paper(
+    title="Microsoft COCO: Common Objects in Context",
+    authors=(
+        "Tsung-Yi Lin",
+        "Michael Maire",
+        "Serge Belongie",
+        "James Hays",
+        "Pietro Perona",
+        "Deva Ramanan",
+        "Piotr Dollár",
+        "C. Lawrence Zitnick",
+    ),
+    year=2014,
+    venue="ECCV",
+    arxiv="1405.0312",
+    deviations=("Images are scaled to squares, boxes with them; crowds are left out.",),
+)
 _RESNET = Paper(
     title="Deep Residual Learning for Image Recognition",
     authors=("Kaiming He", "Xiangyu Zhang", "Shaoqing Ren", "Jian Sun"),
@@ -142,6 +304,79 @@ _RESNET = Paper(
         "ResNet-18 and ResNet-50 are the ImageNet networks also with the cifar stem, as unlearning papers use them; "
         "the paper's own CIFAR networks (ResNet-20, -56) have three stages and fewer channels.",
         "The convolution of stride 2 in ResNet-50's blocks is the 3x3 one, as in torchvision, not the first 1x1 one.",
+    ),
+)
+_CACHED = (
+    "Published weights are never downloaded, only read from torch's own folder; the layers whose shape depends on the "
+    "number of classes keep their random weights where it differs from the published one."
+)
+_ALEXNET = Paper(
+    title="One weird trick for parallelizing convolutional neural networks",
+    authors=("Alex Krizhevsky",),
+    year=2014,
+    arxiv="1404.5997",
+    deviations=(
+        "torchvision's network: convolutions of 64, 192, 384, 256 and 256 channels, no local response normalisation, "
+        "and dropout before the two hidden layers of the classifier.",
+        _CACHED,
+    ),
+)
+_DEEPLAB = Paper(
+    title="Rethinking Atrous Convolution for Semantic Image Segmentation",
+    authors=("Liang-Chieh Chen", "George Papandreou", "Florian Schroff", "Hartwig Adam"),
+    year=2017,
+    arxiv="1706.05587",
+    deviations=(
+        "torchvision's network, of output stride 8: pooled features and logits are enlarged bilinearly, and the rates "
+        "of the atrous convolutions are 12, 24 and 36.",
+        "The auxiliary head, which torchvision's training adds, is left out: the task has one output.",
+        "Images enter as the data set gives them; torchvision's weights were trained on images normalised with "
+        "ImageNet's statistics.",
+        _CACHED,
+    ),
+)
+_SSDLITE = Paper(
+    title="Searching for MobileNetV3",
+    authors=(
+        "Andrew Howard",
+        "Mark Sandler",
+        "Grace Chu",
+        "Liang-Chieh Chen",
+        "Bo Chen",
+        "Mingxing Tan",
+        "Weijun Wang",
+        "Yukun Zhu",
+        "Ruoming Pang",
+        "Vijay Vasudevan",
+        "Quoc V. Le",
+        "Hartwig Adam",
+    ),
+    year=2019,
+    venue="ICCV",
+    arxiv="1905.02244",
+    deviations=(
+        "torchvision's network: half the channels in the last stage, as the paper has it for detection.",
+        "The loss is torchvision's for each image alone, not for the batch: every image counts the same, however many "
+        "default boxes are matched in it. One without boxes has loss 0.",
+        "100 detections of an image at most by default, not 300.",
+        _CACHED,
+    ),
+)
+_FASTER_RCNN = Paper(
+    title="Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks",
+    authors=("Shaoqing Ren", "Kaiming He", "Ross Girshick", "Jian Sun"),
+    year=2015,
+    venue="NeurIPS",
+    arxiv="1506.01497",
+    deviations=(
+        "torchvision's network on a ResNet-50 with a feature pyramid (Lin et al. 2017, arXiv:1612.03144), trained end "
+        "to end.",
+        "Images keep their size by default, where torchvision resizes the shorter side to 800.",
+        "The loss is the sum of torchvision's four for each image alone, not for the batch.",
+        "The anchors and proposals that a loss is taken over are drawn with a seed that never changes, so that the "
+        "loss of an image is repeatable.",
+        "No layer of the backbone is frozen but batch normalisation, and that only with norm=frozen or weights=cache.",
+        _CACHED,
     ),
 )
 _VGG = Paper(
@@ -156,6 +391,7 @@ _VGG = Paper(
         "row and column, so that images smaller than 32x32 can be used too.",
     ),
 )
+_VGG13 = replace(_VGG, deviations=(_VGG.deviations[0], _CACHED))
 
 
 @hookimpl
@@ -226,6 +462,45 @@ def unlearnbench_datasets() -> list[DatasetSpec]:
             paper=_CELEBA,
         ),
         DatasetSpec(
+            name="celeba-attributes",
+            summary="CelebA: 162,770 + 19,962 faces with several of 40 attributes as labels, persons as group column.",
+            target="unlearnbench_torchvision.attributes:CelebAAttributes",
+            params=CelebAAttributesParams,
+            tasks=("multi-label",),
+            fetchable=True,
+            licence="non-commercial research",
+            paper=_CELEBA,
+        ),
+        DatasetSpec(
+            name="voc-segmentation",
+            summary="Pascal VOC 2012 or 2007: photographs with a class for every pixel, 20 kinds of objects.",
+            target="unlearnbench_torchvision.voc:VocSegmentation",
+            params=VocParams,
+            tasks=("segmentation",),
+            fetchable=True,
+            licence="terms of Flickr (photographs)",
+            paper=_VOC,
+        ),
+        DatasetSpec(
+            name="voc-detection",
+            summary="Pascal VOC 2012 or 2007: photographs with boxes of 20 kinds of objects.",
+            target="unlearnbench_torchvision.voc:VocDetection",
+            params=VocDetectionParams,
+            tasks=("detection",),
+            fetchable=True,
+            licence="terms of Flickr (photographs)",
+            paper=_VOC,
+        ),
+        DatasetSpec(
+            name="coco-detection",
+            summary="COCO 2017, or files in its format: photographs with boxes of 80 kinds of objects.",
+            target="unlearnbench_torchvision.coco:CocoDetection",
+            params=CocoParams,
+            tasks=("detection",),
+            licence="CC BY 4.0 (annotations), terms of Flickr (photographs)",
+            paper=_COCO,
+        ),
+        DatasetSpec(
             name="torchvision",
             summary="Any classification data set of torchvision by the name of its class, or a folder of images.",
             target="unlearnbench_torchvision.generic:Torchvision",
@@ -268,6 +543,46 @@ def unlearnbench_models() -> list[ModelSpec]:
             params=VggParams,
             tasks=("classification", "multi-label"),
             paper=_VGG,
+        ),
+        ModelSpec(
+            name="vgg13",
+            summary="VGG-13 as torchvision has it, for images of at least 32x32 (129 million weights for 10 classes).",
+            target=f"{models}:Vgg13",
+            params=Vgg13Params,
+            tasks=("classification", "multi-label"),
+            paper=_VGG13,
+        ),
+        ModelSpec(
+            name="alexnet",
+            summary="AlexNet as torchvision has it, for images of at least 63x63 (57 million weights).",
+            target=f"{models}:AlexNet",
+            params=WeightsParams,
+            tasks=("classification", "multi-label"),
+            paper=_ALEXNET,
+        ),
+        ModelSpec(
+            name="deeplabv3-resnet50",
+            summary="DeepLabv3 on a ResNet-50: a class for each pixel.",
+            target="unlearnbench_torchvision.segmentation:DeepLabV3ResNet50",
+            params=WeightsParams,
+            tasks=("segmentation",),
+            paper=_DEEPLAB,
+        ),
+        ModelSpec(
+            name="ssdlite320-mobilenet-v3-large",
+            summary="SSD-lite on MobileNetV3-Large: a one-stage detector; images in [0, 1].",
+            target="unlearnbench_torchvision.detectors:SsdLite320",
+            params=SsdLiteParams,
+            tasks=("detection",),
+            paper=_SSDLITE,
+        ),
+        ModelSpec(
+            name="fasterrcnn-resnet50-fpn",
+            summary="Faster R-CNN on a ResNet-50 with a feature pyramid: a two-stage detector; images in [0, 1].",
+            target="unlearnbench_torchvision.detectors:FasterRcnnResNet50",
+            params=FasterRcnnParams,
+            tasks=("detection",),
+            paper=_FASTER_RCNN,
         ),
         ModelSpec(
             name="torchvision-model",

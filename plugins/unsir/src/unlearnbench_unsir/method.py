@@ -29,6 +29,7 @@ from unlearnbench.api.runtime import (
     local_rng,
     paired,
     steps_per_epoch,
+    without,
 )
 from unlearnbench_unsir.plugin import UnsirParams
 
@@ -44,8 +45,8 @@ class Unsir(Component[UnsirParams]):
             retain = some_of_each_class(job.retain, self.p.retain_per_class, job.rng("subset"))
             impair_classes(job, retain, self.p)
         else:
-            retain = job.retain
-            impair_samples(job, self.p)
+            retain = without(job.retain, job.forget)
+            impair_samples(job, retain, self.p)
         repair = replace(self.p, lr=self.p.repair_lr, epochs=self.p.repair_epochs)
         fit(job.model, job.task, retain, repair, job.rng("repair"))
         return Result(model=job.model)
@@ -124,12 +125,12 @@ def some_of_each_class(view: View, count: int, rng: Generator) -> View:
 # --- Choi and Na: samples ----------------------------------------------------------------------------------------
 
 
-def impair_samples(job: UnlearnJob, p: UnsirParams) -> None:
-    """Train each retain batch beside noise that lies far from a forget batch, both with the retain labels."""
-    stepper = Stepper(job.model, p, steps_per_epoch(job.retain, p.batch_size))
+def impair_samples(job: UnlearnJob, rows: View, p: UnsirParams) -> None:
+    """Train each batch of retain rows beside noise far from a forget batch, both with the retain labels."""
+    stepper = Stepper(job.model, p, steps_per_epoch(rows, p.batch_size))
     with local_rng(job.rng("dropout")):
         for _ in range(p.epochs):
-            for retain, forget in paired(job.retain, job.forget, p.batch_size, job.rng("order")):
+            for retain, forget in paired(rows, job.forget, p.batch_size, job.rng("order")):
                 job.model.eval()
                 noise = far_from(job, forget, retain, p)
                 job.model.train()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from unlearnbench.api import Paper, Param, Recipe, UnlearnerSpec, hookimpl
+from unlearnbench.api import ITEM_REQUESTS, Paper, Param, Recipe, UnlearnerSpec, hookimpl
 from unlearnbench.api.recipe import Optimizer
 
 UNLEARNBENCH_API = 1
@@ -88,6 +88,12 @@ PAPER = Paper(
         "A batch that consists of a single row is normalised by BatchNorm's running statistics, since one row has "
         "none of its own.",
         "Augmentation, if it is switched on, changes retain rows only, never noise.",
+        "Requests for targets, which neither paper treats, get the variant for samples at the level of rows, as Xu et "
+        "al. (essential graph) do: noise is made against every row that carries the target, and only rows that do not "
+        "are trained on, whichever annotations the request takes away; the class form would need noise for one "
+        "label of many, and no paper says what its other labels are.",
+        "Segmentation, which neither paper treats, has noise images beside the masks of retain rows, and the outputs "
+        "that noise is driven away from are those of all pixels.",
     ),
 )
 
@@ -102,7 +108,8 @@ def unlearnbench_unlearners() -> list[UnlearnerSpec]:
             target="unlearnbench_unsir.method:Unsir",
             params=UnsirParams,
             paper=PAPER,
-            tasks=("classification", "multi-label"),
+            tasks=("classification", "multi-label", "segmentation"),
+            requests=(*ITEM_REQUESTS, "target"),
             inputs=("numbers",),
         )
     ]
