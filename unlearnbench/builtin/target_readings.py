@@ -25,6 +25,12 @@ PER_TARGET = (
     ReadingSpec(name="target-ap50", better="by-target", summary="Average precision of a class at IoU .5."),
     ReadingSpec(name="all-targets-map", better="gold", summary="COCO's mean average precision, forgotten included."),
     ReadingSpec(name="forgotten-recall", better="gold", summary="Largest recall of a forgotten target."),
+    ReadingSpec(name="forgotten-auc", better="gold", summary="Largest AUC of a forgotten label."),
+    ReadingSpec(
+        name="forgotten-recalibrated-recall",
+        better="gold",
+        summary="Largest recall of a forgotten label at the threshold that serves best on validation rows.",
+    ),
     ReadingSpec(name="forgotten-iou", better="gold", summary="Largest IoU of a forgotten target."),
     ReadingSpec(name="forgotten-ap50", better="gold", summary="Largest average precision of a forgotten target."),
     ReadingSpec(name="others-recall", better="higher", summary="Smallest recall of the other targets."),

@@ -44,7 +44,8 @@ class PerTarget(Component[TargetParams]):
             yield Reading(name, value, n, split=SPLIT, status=status)
         gone, kept = ([found.targets[t] for t in which] for which in (forgotten, others))
         if judge is judge_labels:
-            yield from _largest(gone, "recall")
+            for what in ("recall", "auc", "recalibrated-recall"):
+                yield from _largest(gone, what)
             yield from _worst_and_mean(kept, "recall")
             yield from _worst_and_mean(kept, "balanced-accuracy")
             if gone:

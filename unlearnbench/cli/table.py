@@ -11,17 +11,35 @@ from typing import Any
 from unlearnbench.comparison.comparable import title
 from unlearnbench.record import Record
 
-COLUMNS: tuple[tuple[str, str, str, str], ...] = (
+Columns = tuple[tuple[str, str, str, str], ...]
+"""Heading, measure, reading and split of each column; a column without any value is left out."""
+
+_COST: Columns = (("CPU s", "run-cost", "cpu-time", ""), ("speed-up", "run-cost", "speed-up", ""))
+COLUMNS: Columns = (
     ("forget acc", "accuracy", "accuracy", "forget"),
     ("retain acc", "accuracy", "accuracy", "retain"),
     ("test acc", "accuracy", "accuracy", "test"),
     ("MIA %", "ua-ra-ta-mia", "MIA", ""),
     ("avg gap", "ua-ra-ta-mia", "average-gap", ""),
     ("JS forget", "agreement", "js", "forget"),
-    ("CPU s", "run-cost", "cpu-time", ""),
-    ("speed-up", "run-cost", "speed-up", ""),
+    *_COST,
 )
-"""Heading, measure, reading and split of each column; a column without any value is left out."""
+TARGETS: Columns = (
+    ("recall", "per-target", "forgotten-recall", "test"),
+    ("AUC", "per-target", "forgotten-auc", "test"),
+    ("new threshold", "per-target", "forgotten-recalibrated-recall", "test"),
+    ("IoU", "per-target", "forgotten-iou", "test"),
+    ("AP50", "per-target", "forgotten-ap50", "test"),
+    ("others recall", "per-target", "others-recall", "test"),
+    ("others bal acc", "per-target", "others-balanced-accuracy", "test"),
+    ("others IoU kept", "per-target", "others-mean-relative-iou", "test"),
+    ("others AP50 lost", "per-target", "others-mean-ap50-drop", "test"),
+    ("only the bias", "per-target", "only-the-bias-moved", "test"),
+    *_COST,
+)
+"""Where targets were judged one by one: a mean accuracy over all of them would say nothing."""
+
+TWO_DIGITS = ("MIA %", "avg gap", "CPU s")
 
 Row = tuple[str, dict[str, list[float]]]
 
@@ -47,9 +65,15 @@ def _seed(record: Record) -> int:
     return int(record.document["spec"]["seeds"]["train"])
 
 
+def columns_of(records: Sequence[Record]) -> Columns:
+    """The columns of these records' table: what became of targets, where they were judged one by one."""
+    judged = any(reading["measure"] == "per-target" for record in records for reading in record.readings)
+    return TARGETS if judged else COLUMNS
+
+
 def _values(records: Sequence[Record], subject: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    for heading, measure, name, split in COLUMNS:
+    for heading, measure, name, split in columns_of(records):
         values = [
             float(reading["value"])
             for record in records
@@ -75,7 +99,7 @@ def cell(heading: str, values: Sequence[float]) -> str:
     if heading == "speed-up":
         mean = fmean(values)
         return f"{mean:.1f}x" if mean < 1000 else ">999x"
-    digits = 3 if heading in ("forget acc", "retain acc", "test acc", "JS forget") else 2
+    digits = 2 if heading in TWO_DIGITS else 3
     text = f"{fmean(values):.{digits}f}"
     return f"{text} ±{stdev(values):.{digits}f}" if len(values) > 1 and heading != "CPU s" else text
 
@@ -94,7 +118,7 @@ def print_table(records: Sequence[Record]) -> None:
     """Print one table per group of records, and the evidence besides it, if any was taken."""
     for group in groups(records):
         rows = table_rows(group)
-        headings = [column[0] for column in COLUMNS if any(column[0] in values for _, values in rows)]
+        headings = [column[0] for column in columns_of(group) if any(column[0] in values for _, values in rows)]
         if headings:
             cells = [[cell(h, values[h]) if h in values else "" for h in headings] for _, values in rows]
             print_grid(title(group), [name for name, _ in rows], headings, cells)
@@ -115,7 +139,7 @@ def print_evidence(records: Sequence[Record]) -> None:
 
 def evidence_rows(records: Sequence[Record]) -> tuple[list[str], dict[str, dict[str, list[Mapping[str, Any]]]]]:
     """Names of the subjects, and their readings by the flat name of what was read."""
-    shown = {(measure, name) for _, measure, name, _ in COLUMNS}
+    shown = {(measure, name) for _, measure, name, _ in columns_of(records)}
     found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     columns: dict[str, None] = {}
     for record in records:

@@ -92,8 +92,11 @@ def title(records: Sequence[Record]) -> str:
     """What was run, in one line."""
     document = records[0].document
     request = document["requests"][-1]
+    asked = document["spec"]["requests"][-1]
     rows = f"forget {request['forget']:,} of {request['forget'] + request['retain']:,} rows"
-    what = f"{_named(document['spec']['requests'][-1], request['kind'])}: {rows}"
+    if request["kind"] == "target":  # rows that show it stay in the retain set, but for images
+        rows = f"{asked.get('as', 'absent')} in {request['forget']:,} of {document['data']['train']['rows']:,} rows"
+    what = f"{_named(asked, request['kind'])}: {rows}"
     if "elements" in request:
         what = f"{request['kind']}: forget {request['elements']:,}"
     if len(document["requests"]) > 1:
@@ -103,11 +106,12 @@ def title(records: Sequence[Record]) -> str:
 
 
 def _named(asked: Mapping[str, Any], kind: str) -> str:
-    """A request by its kind, and the classes that it names: runs of a fan-out differ in nothing else."""
-    names = [str(name) for name in asked.get("classes", ())]
-    if not names:
-        return kind
-    return printable(shorten(f"{'classes' if len(names) > 1 else 'class'} {', '.join(names)}", 60, placeholder=" …"))
+    """A request by its kind, and what it names: runs of a fan-out differ in nothing else."""
+    for key, one in (("classes", "class"), ("targets", "target")):
+        names = [str(name) for name in asked.get(key, ())]
+        if names:
+            return printable(shorten(f"{key if len(names) > 1 else one} {', '.join(names)}", 60, placeholder=" …"))
+    return kind
 
 
 def labels(records: Iterable[Record]) -> dict[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from scenario_runs import CLASS, known
+from scenario_runs import measured as run_measures
 from sklearn.linear_model import LogisticRegression
 from torch import Generator, Tensor, nn
 
@@ -24,7 +27,7 @@ PATTERNS = (torch.rand(CLASSES, 1, SIDE, SIDE, generator=generator(1)) > 0.6).fl
 
 
 def params(**changes: object) -> TargetInversionParams:
-    return resolve_parameters(TargetInversionParams, changes, where="test")
+    return cast(TargetInversionParams, resolve_parameters(TargetInversionParams, changes, where="test"))
 
 
 def softmax_of(weight: Tensor, classes: Tensor) -> Callable[[Tensor], Tensor]:
@@ -308,3 +311,12 @@ def test_a_probe_is_fitted_once_for_all_subjects() -> None:
     list(measure.measure(cast(Evidence, Shown(linear(WEIGHT)))))
     assert [probes[key] is measure._probes[key] for key in probes] == [True]
     assert len(measure._probes) == 1
+
+
+def test_the_original_gives_away_what_a_three_looks_like_and_gold_does_not(tmp_path: Path) -> None:
+    record = run_measures("identity", CLASS, ["target-inversion"], tmp_path)
+    for name, gap in (("ssim", 0.2), ("probe", 0.2), ("reached", 0.8)):
+        key = f"target-inversion-{name}.target=3"
+        assert known(record, key, "original") > known(record, key, "gold") + gap
+        assert known(record, key, "unlearned") == known(record, key, "original")
+    assert known(record, "target-inversion-probe-auc.target=3", "gold") > 0.95

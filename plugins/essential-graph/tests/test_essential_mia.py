@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from scenario_runs import CLASS, known
+from scenario_runs import measured as run_measures
 from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 
+import unlearnbench
 from unlearnbench.api.errors import UsageError
 from unlearnbench.api.runtime import TASKS, Data, Ensemble, Evidence, Reading, View, derive_seed, generator
 from unlearnbench.parameters import resolve_parameters
@@ -182,9 +186,8 @@ def test_the_area_is_scikit_learns_and_its_interval_holds_chance_as_often_as_it_
 
 
 def test_the_two_sided_interval_is_the_folded_one() -> None:
-    assert fold((0.4, 0.7)) == (0.5, pytest.approx(0.7))
-    assert fold((0.1, 0.3)) == (pytest.approx(0.7), pytest.approx(0.9))
-    assert fold((0.6, 0.8)) == (pytest.approx(0.6), pytest.approx(0.8))
+    for ends, wanted in (((0.4, 0.7), [0.5, 0.7]), ((0.1, 0.3), [0.7, 0.9]), ((0.6, 0.8), [0.6, 0.8])):
+        assert list(fold(ends)) == pytest.approx(wanted)
     assert fold((None, None)) == (None, None)
 
 
@@ -238,3 +241,38 @@ def test_it_asks_for_as_many_shadows_as_the_paper_and_refuses_odd_numbers() -> N
     assert TargetMia(TargetMiaParams()).ensembles() == (Ensemble(kind="shadows", originals=20),)
     with pytest.raises(UsageError, match="must be even"):
         resolve_parameters(TargetMiaParams, {"shadows": 7}, where="test")
+
+
+# -- real runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_on_digits_recall_is_all_or_none_by_accident_and_the_other_figures_say_so(tmp_path: Path) -> None:
+    """Threes that were trained on look like threes that were not, so the attack takes nearly all or nearly none."""
+    record = run_measures(
+        "identity", CLASS, ["target-mia"], tmp_path, {"target-mia.shadows": 2, "target-mia.epochs": 10}
+    )
+    for subject in ("original", "gold"):
+        recall = known(record, "target-mia-recall", subject)
+        assert known(record, "target-mia-fpr", subject) == pytest.approx(recall, abs=0.2)
+        assert known(record, "target-mia-two-sided-auc", subject) < 0.7
+        assert known(record, "target-mia-advantage", subject) < 0.2
+
+
+def test_requests_for_targets_have_shadows_too(tmp_path: Path) -> None:
+    """Audit rows are the scenes that carry the target, of which each shadow was trained on a half."""
+    (record,) = unlearnbench.run(
+        "identity",
+        experiment={
+            "dataset": {"name": "shapes", "params": {"train_rows": 90, "test_rows": 60}},
+            "model": {"name": "scene-labels", "params": {"channels": [6, 8], "pool_after": [1]}},
+            "recipe": {"epochs": 1, "batch_size": 32, "lr": 0.002},
+            "requests": [{"kind": "target", "targets": ["cross"]}],
+        },
+        measures=["target-mia"],
+        parameters={"target-mia.shadows": 2, "target-mia.epochs": 1},
+        out=tmp_path / "out",
+        store=tmp_path / "store",
+    )
+    found = [reading for reading in record.document["readings"] if reading["name"] == "target-mia-auc"]
+    assert {reading["subject"] for reading in found} == {"original", "gold", "unlearned"}
+    assert {reading["status"] for reading in found} == {"ok"}

@@ -35,7 +35,7 @@ class OwnChannels(nn.Module):
         self.head = nn.Linear(8, 3, bias=False)
         with torch.no_grad():
             self.conv.weight.zero_()
-            self.conv.bias.fill_(1.0)
+            nn.init.ones_(cast(Tensor, self.conv.bias))
             self.head.weight.copy_(torch.arange(8) // 2 == torch.arange(3)[:, None])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def test_a_network_without_layers_to_look_at_is_a_status(
 def test_a_diverged_network_is_a_status() -> None:
     model = OwnChannels()
     with torch.no_grad():
-        model.conv.bias.fill_(torch.nan)
+        cast(Tensor, model.conv.bias).fill_(torch.nan)
     broken = nn.Sequential(model, _Endless())
     found = measured(evidence(labels(), network=broken))
     assert {(reading.value, reading.status) for reading in found.values()} == {(None, "non-finite")}

@@ -167,6 +167,12 @@ def test_boxes_are_scaled_clipped_and_dropped_without_area(tmp_path: Path) -> No
     assert bool(TASKS["detection"].annotated(splits.train.y).all())
 
 
+def test_boxes_are_clipped_on_all_four_sides(tmp_path: Path) -> None:
+    write(tmp_path, {"a.xml": annotation(("RBC", -5, -6, 70, 50), ("WBC", 64, 1, 70, 9))})
+    with voc.Tar(tmp_path / FILE, FILE, "") as archive:
+        assert voc.read_boxes(archive, "a.xml", (64, 48)) == [("RBC", 0, 0, 64, 48)]
+
+
 def test_each_row_keeps_its_own_image(tmp_path: Path) -> None:
     splits = load(write(tmp_path, usual()))
     red = torch.cat([splits.train.x, splits.test.x])[:, 0].mean((1, 2)) * 255

@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,11 +21,12 @@ Exit codes:
   2  usage: a value that is not allowed
   3  incompatible: the run left no essential graph, or no pictures
   5  data: files are missing or damaged, or cannot be written"""
+Command = TypeVar("Command", bound=Callable[..., Any])
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def _out(kind: str) -> Any:
+def _out(kind: str) -> Callable[[Command], Command]:
     return click.option(
         "-o", "--out", required=True, type=click.Path(path_type=Path), help=f"The {kind} file that is written."
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import Tensor
 
 from unlearnbench_essential_graph.folders import SUBJECTS, Pictures
@@ -33,12 +34,12 @@ def save_pictures(found: Mapping[str, Pictures], path: Path, kind: str) -> None:
             )  # fmt: skip
             _image(axis, picture, f"{subject}\n{told}" if told else subject)
     # Names are anybody's, and matplotlib would read a dollar sign as the beginning of a formula.
-    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-        text.set_parse_math(False)
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_parse_math(False)
     with path.open("wb") as file:
-        figure.savefig(
-            file, format=kind, dpi=150, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None
-        )
+        dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}  # not the time of day
+        figure.savefig(file, format=kind, dpi=150, bbox_inches="tight", **dated)
 
 
 def _image(axis: Any, picture: Tensor | None, title: str) -> None:
