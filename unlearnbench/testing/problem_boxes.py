@@ -17,7 +17,7 @@ from unlearnbench.api.runtime import (
     padded_detections,
     present,
 )
-from unlearnbench.testing.problem_parts import OUTPUTS, TEST, TRAIN, VALIDATION, people
+from unlearnbench.testing.problem_parts import OUTPUTS, TEST, TRAIN, VALIDATION, convolutions, people
 
 SIDE = 8
 FOUND = 4
@@ -49,16 +49,15 @@ class Boxes(Component[NoParams]):
 class CellDetector(nn.Module):
     """Each cell says which class has its centre there, and how far it is to the four sides of the box."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, depth: int) -> None:
         super().__init__()
         self.classes = classes
-        self.conv = nn.Conv2d(channels, 8, 3, padding=1)
-        self.norm = nn.BatchNorm2d(8)
+        self.body = nn.Sequential(*convolutions(channels, depth))
         self.head = nn.Conv2d(8, classes + 4, 1)
 
     def _cells(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [n, h, w, classes] and distances to left, top, right and bottom [n, h, w, 4]."""
-        out = self.head(self.norm(self.conv(x)).relu()).movedim(1, -1)
+        out = self.head(self.body(x)).movedim(1, -1)
         return out[..., : self.classes], F.softplus(out[..., self.classes :])
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -108,4 +107,11 @@ class Detector(Component[NoParams]):
     """A convolution with BatchNorm, and a head."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        return CellDetector(job.inputs[0], job.outputs)
+        return CellDetector(job.inputs[0], job.outputs, 1)
+
+
+class DeepDetector(Component[NoParams]):
+    """Six convolutions with BatchNorm, and a head."""
+
+    def build(self, job: BuildJob) -> nn.Module:
+        return CellDetector(job.inputs[0], job.outputs, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -16,6 +17,7 @@ VOCABULARY = 20
 
 
 def people(n: int) -> dict[str, Tensor]:
+    """A column of five persons, whose rows come in turn."""
     return {"person": torch.arange(n) % 5}
 
 
@@ -171,6 +173,29 @@ class ConvNet(Component[NoParams]):
             nn.Dropout(0.2),
             nn.Linear(6 * (job.inputs[1] // 2) * (job.inputs[2] // 2), job.outputs),
         )
+
+
+def convolutions(channels: int, depth: int, width: int = 8) -> list[nn.Module]:
+    """Convolutions with BatchNorm and ReLU."""
+    widths = [channels, *[width] * depth]
+    return [
+        layer for a, b in pairwise(widths) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+    ]
+
+
+class DeepNet(Component[NoParams]):
+    """Six convolutions with BatchNorm, the maximum over all places, a line."""
+
+    def build(self, job: BuildJob) -> nn.Module:
+        body = convolutions(job.inputs[0], 6)
+        return nn.Sequential(*body, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, job.outputs))
+
+
+class DeepSegNet(Component[NoParams]):
+    """Six convolutions with BatchNorm, and a 1x1 convolution."""
+
+    def build(self, job: BuildJob) -> nn.Module:
+        return nn.Sequential(*convolutions(job.inputs[0], 6), nn.Conv2d(8, job.outputs, 1))
 
 
 class SegNet(Component[NoParams]):

@@ -33,6 +33,14 @@ SPECS: tuple[Spec, ...] = (
         target=f"{_HERE}:ConvNet",
         tasks=("classification", "multi-label"),
     ),
+    ModelSpec(
+        name="kit-deepnet",
+        summary="Six convolutions.",
+        target=f"{_HERE}:DeepNet",
+        tasks=("classification", "multi-label"),
+    ),
+    ModelSpec(name="kit-deep-segnet", summary="Six more.", target=f"{_HERE}:DeepSegNet", tasks=("segmentation",)),
+    ModelSpec(name="kit-deep-detector", summary="And six.", target=f"{_BOXES}:DeepDetector", tasks=("detection",)),
     ModelSpec(name="kit-segnet", summary="A class per pixel.", target=f"{_HERE}:SegNet", tasks=("segmentation",)),
     ModelSpec(name="kit-detector", summary="A cell per pixel.", target=f"{_BOXES}:Detector", tasks=("detection",)),
     ModelSpec(
@@ -60,10 +68,18 @@ class Problem:
 
 # In the order in which they are tried: an unlearner may refuse a network, with a reason.
 PROBLEMS: dict[str, tuple[Problem, ...]] = {
-    "classification": (Problem("kit-images", "kit-convnet"), Problem("kit-rows", "kit-mlp")),
-    "multi-label": (Problem("kit-labels", "kit-convnet"), Problem("kit-labels", "kit-mlp")),
-    "segmentation": (Problem("kit-pixels", "kit-segnet"),),
-    "detection": (Problem("kit-boxes", "kit-detector"),),
+    "classification": (
+        Problem("kit-images", "kit-convnet"),
+        Problem("kit-rows", "kit-mlp"),
+        Problem("kit-images", "kit-deepnet"),
+    ),
+    "multi-label": (
+        Problem("kit-labels", "kit-convnet"),
+        Problem("kit-labels", "kit-mlp"),
+        Problem("kit-labels", "kit-deepnet"),
+    ),
+    "segmentation": (Problem("kit-pixels", "kit-segnet"), Problem("kit-pixels", "kit-deep-segnet")),
+    "detection": (Problem("kit-boxes", "kit-detector"), Problem("kit-boxes", "kit-deep-detector")),
     "node-classification": (Problem("kit-graph", "kit-sgc"), Problem("kit-graph", "kit-decoupled")),
 }
 KINDS: dict[str, Problem] = {

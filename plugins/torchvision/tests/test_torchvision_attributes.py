@@ -15,7 +15,7 @@ from unlearnbench.api import DataError, UsageError
 from unlearnbench.api.runtime import TASKS
 from unlearnbench_torchvision.attributes import CelebAAttributes
 from unlearnbench_torchvision.celeba import CelebA
-from unlearnbench_torchvision.plugin import CelebAAttributesParams, CelebAParams
+from unlearnbench_torchvision.params import CelebAAttributesParams, CelebAParams
 
 NAMES = ["Bald", "Eyeglasses", "Male", "Mouth_Slightly_Open", "No_Beard", "Smiling"]
 PARTITION = [0] * 12 + [1] * 3 + [2] * 7  # 22 faces: a quarter is 5.5

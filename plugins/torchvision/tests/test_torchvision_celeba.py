@@ -13,7 +13,7 @@ from PIL import Image
 
 from unlearnbench.api import DataError, UsageError
 from unlearnbench_torchvision.celeba import CelebA
-from unlearnbench_torchvision.plugin import CelebAParams
+from unlearnbench_torchvision.params import CelebAParams
 
 ATTRIBUTES = ["Male", "Smiling", "Young"]
 PARTITION = [0] * 12 + [1] * 2 + [2] * 6

@@ -17,7 +17,7 @@ from PIL import Image
 from unlearnbench.api import DataError, UsageError
 from unlearnbench.api.runtime import TASKS, present
 from unlearnbench_torchvision.coco import CocoDetection
-from unlearnbench_torchvision.plugin import CocoParams
+from unlearnbench_torchvision.params import CocoParams
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
 SIZES = {139: (60, 40), 25: (33, 47), 9: (20, 20)}  # by number, not in order

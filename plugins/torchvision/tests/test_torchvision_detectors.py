@@ -19,7 +19,7 @@ from unlearnbench.networks import build_network, restore_network
 from unlearnbench.registry import registry
 from unlearnbench_torchvision.boxes import shares_of
 from unlearnbench_torchvision.detectors import FasterRcnnResNet50, SsdLite320
-from unlearnbench_torchvision.plugin import FasterRcnnParams, SsdLiteParams
+from unlearnbench_torchvision.params import FasterRcnnParams, SsdLiteParams
 
 CLASSES, MOST = 4, 100
 DETECTION = TASKS["detection"]

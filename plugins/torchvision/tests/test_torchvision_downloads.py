@@ -11,7 +11,7 @@ from unlearnbench.api import DataError
 from unlearnbench_torchvision import datasets
 from unlearnbench_torchvision.celeba import CelebA
 from unlearnbench_torchvision.generic import Torchvision
-from unlearnbench_torchvision.plugin import CelebAParams, ImageParams, TorchvisionParams
+from unlearnbench_torchvision.params import CelebAParams, ImageParams, TorchvisionParams
 
 
 @pytest.mark.parametrize(

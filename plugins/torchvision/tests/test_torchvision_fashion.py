@@ -18,7 +18,7 @@ from unlearnbench.api.runtime import DataJob, Splits
 from unlearnbench_torchvision import files
 from unlearnbench_torchvision.datasets import FashionMNIST
 from unlearnbench_torchvision.generic import Torchvision
-from unlearnbench_torchvision.plugin import ImageParams, TorchvisionParams
+from unlearnbench_torchvision.params import ImageParams, TorchvisionParams
 
 RAW = "fashion-mnist/FashionMNIST/raw"
 FILES = {

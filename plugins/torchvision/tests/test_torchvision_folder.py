@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from unlearnbench.api import DataError, UnlearnBenchError, UsageError
 from unlearnbench_torchvision.folder import ImageFolder
-from unlearnbench_torchvision.plugin import ImageFolderParams
+from unlearnbench_torchvision.params import ImageFolderParams
 
 N = 120
 SITES = ("north", "south")

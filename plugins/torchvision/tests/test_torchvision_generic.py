@@ -15,7 +15,7 @@ from PIL import Image
 
 from unlearnbench.api import DataError, UsageError
 from unlearnbench_torchvision.generic import Torchvision
-from unlearnbench_torchvision.plugin import TorchvisionParams
+from unlearnbench_torchvision.params import TorchvisionParams
 
 Array = np.ndarray[Any, Any]
 

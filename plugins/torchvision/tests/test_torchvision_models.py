@@ -12,7 +12,7 @@ from torchvision import models as tvm
 
 from unlearnbench.api import UsageError
 from unlearnbench_torchvision.models import Architecture, ResNet18, ResNet50, Vgg16
-from unlearnbench_torchvision.plugin import ArchitectureParams, ResNetParams, VggParams
+from unlearnbench_torchvision.params import ArchitectureParams, ResNetParams, VggParams
 
 
 def size(net: nn.Module) -> int:

@@ -19,7 +19,7 @@ from unlearnbench.api import DataError
 from unlearnbench.api.runtime import Splits
 from unlearnbench_torchvision import datasets
 from unlearnbench_torchvision.generic import Torchvision
-from unlearnbench_torchvision.plugin import ImageParams, TorchvisionParams
+from unlearnbench_torchvision.params import ImageParams, TorchvisionParams
 
 RAW_PIXELS = ImageParams(normalise=False)
 Array = np.ndarray[Any, Any]

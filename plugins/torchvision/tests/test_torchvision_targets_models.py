@@ -23,7 +23,7 @@ from unlearnbench.registry import registry
 from unlearnbench_torchvision import detectors
 from unlearnbench_torchvision.detectors import FasterRcnnResNet50, SsdLite320
 from unlearnbench_torchvision.models import AlexNet, Vgg13
-from unlearnbench_torchvision.plugin import FasterRcnnParams, SsdLiteParams, Vgg13Params, WeightsParams
+from unlearnbench_torchvision.params import FasterRcnnParams, SsdLiteParams, Vgg13Params, WeightsParams
 from unlearnbench_torchvision.segmentation import LEFT_OUT, DeepLabV3ResNet50
 from unlearnbench_torchvision.weights import start_from
 

@@ -19,7 +19,7 @@ from PIL import Image
 from unlearnbench.api import DataError
 from unlearnbench.api.runtime import MISSING, TASKS
 from unlearnbench_torchvision import voc
-from unlearnbench_torchvision.plugin import VocDetectionParams, VocParams
+from unlearnbench_torchvision.params import VocDetectionParams, VocParams
 from unlearnbench_torchvision.voc import CLASSES, VocDetection, VocSegmentation, boxes_of
 
 TRAIN, VAL = ["2007_000032", "2007_000039"], ["2007_000033"]

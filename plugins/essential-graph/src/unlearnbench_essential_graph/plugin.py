@@ -8,6 +8,14 @@ from typing import Annotated, Literal
 from unlearnbench.api import MeasureSpec, Paper, Param, ReadingSpec, UnlearnerSpec, hookimpl
 
 UNLEARNBENCH_API = 1
+UNLEARNBENCH_EXPECTED_FAILURES = {
+    "essential-graph": {
+        "holds-its-own-mask": "the mask holds the channels that it has just set to zero, not what they were",
+        "zero-epochs-change-nothing": "the epochs are those of the recovery; without any it prunes all the same",
+        "reads-what-it-declares": "the retain set is read for recovery and validation rows for the search, both off by "
+        "default",
+    }
+}
 
 Score = Literal["alpha", "contribution"]
 Selection = Literal["vote", "contrast"]

@@ -37,9 +37,7 @@ class Ssd(Component[SsdParams]):
 
     def check(self, model: nn.Module, task: Task) -> str | None:
         if isinstance(task, Detection) and self.p.importance == "label-free":
-            return (
-                "importance=label-free needs outputs that no annotation enters, and those of a detector are losses"
-            )
+            return "importance=label-free needs outputs that no annotation enters, and those of a detector are losses"
         return None
 
     def prepare(self, job: PrepareJob) -> State:

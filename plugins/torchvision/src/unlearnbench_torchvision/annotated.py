@@ -14,7 +14,7 @@ from unlearnbench.api import DataError
 from unlearnbench.api.runtime import Data, DataJob, Splits, derive_seed
 from unlearnbench_torchvision.base import Images
 from unlearnbench_torchvision.images import Rows, as_numbers, channel_statistics, choose
-from unlearnbench_torchvision.plugin import AnnotatedParams
+from unlearnbench_torchvision.params import AnnotatedParams
 
 P = TypeVar("P", bound=AnnotatedParams, covariant=True)
 Part = Literal["train", "test", "validation"]

@@ -16,7 +16,7 @@ from unlearnbench_torchvision.annotated import AnnotatedImages, Marked, Part, ma
 from unlearnbench_torchvision.base import SPLIT_NAME, Arguments
 from unlearnbench_torchvision.celeba import FOLDER, attribute_column, face_reader, faces
 from unlearnbench_torchvision.images import item_reader
-from unlearnbench_torchvision.plugin import CelebAAttributesParams
+from unlearnbench_torchvision.params import CelebAAttributesParams
 
 
 class CelebAAttributes(AnnotatedImages[CelebAAttributesParams]):

@@ -17,7 +17,7 @@ from unlearnbench.api import DataError, UsageError, did_you_mean
 from unlearnbench.api.runtime import Component, DataJob, Splits, one_line
 from unlearnbench_torchvision.files import merge
 from unlearnbench_torchvision.images import to_splits
-from unlearnbench_torchvision.plugin import ImageParams
+from unlearnbench_torchvision.params import ImageParams
 from unlearnbench_torchvision.rows import Opened
 
 P = TypeVar("P", bound=ImageParams, covariant=True)

@@ -15,7 +15,7 @@ from unlearnbench.api import DataError
 from unlearnbench.api.runtime import DataJob, require_file
 from unlearnbench_torchvision.base import SPLIT_NAME, Arguments, Images, unknown_value
 from unlearnbench_torchvision.images import Rows, item_reader, photograph
-from unlearnbench_torchvision.plugin import CelebAParams
+from unlearnbench_torchvision.params import CelebAParams
 from unlearnbench_torchvision.rows import Opened
 
 FOLDER = "celeba"

@@ -16,8 +16,8 @@ from unlearnbench.api.runtime import DataJob, one_line, require_file
 from unlearnbench_torchvision.annotated import AnnotatedImages, Marked, Part, marked_rows
 from unlearnbench_torchvision.base import Arguments, unknown_value
 from unlearnbench_torchvision.images import photograph
+from unlearnbench_torchvision.params import CocoParams
 from unlearnbench_torchvision.places import Box, Shown, below, is_below, present_files, reader, square, square_boxes
-from unlearnbench_torchvision.plugin import CocoParams
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from unlearnbench.api import DataError
 from unlearnbench.api.runtime import DataJob, require_file
 from unlearnbench_torchvision.base import SPLIT_NAME, TRAIN_FLAG, Arguments, Images
 from unlearnbench_torchvision.files import idx_shape, stage_idx
-from unlearnbench_torchvision.plugin import ImageParams
+from unlearnbench_torchvision.params import ImageParams
 from unlearnbench_torchvision.rows import Opened, paired
 
 

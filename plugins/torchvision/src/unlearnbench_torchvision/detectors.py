@@ -10,7 +10,7 @@ from unlearnbench.api import UsageError
 from unlearnbench.api.runtime import BuildJob, Component
 from unlearnbench_torchvision.building import adapt
 from unlearnbench_torchvision.fasterrcnn import LEVELS, FasterRcnn
-from unlearnbench_torchvision.plugin import FasterRcnnParams, SsdLiteParams
+from unlearnbench_torchvision.params import FasterRcnnParams, SsdLiteParams
 from unlearnbench_torchvision.ssdlite import SsdLite
 from unlearnbench_torchvision.weights import cached_weights, start_from
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from unlearnbench.api import DataError, UsageError
 from unlearnbench.api.runtime import Component, DataJob, Splits, derive_seed, one_line, require_file
 from unlearnbench_torchvision.images import Rows, choose, item_reader, to_splits
-from unlearnbench_torchvision.plugin import ImageFolderParams
+from unlearnbench_torchvision.params import ImageFolderParams
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 SPLITS = ("train", "test")

@@ -14,7 +14,7 @@ from unlearnbench.api.runtime import DataJob, Splits, derive_seed
 from unlearnbench_torchvision.base import SPLIT_NAME, TRAIN_FLAG, Arguments, Images, downloadable, unknown_value
 from unlearnbench_torchvision.datasets import CIFAR10, CIFAR100, KMNIST, MNIST, SVHN, FashionMNIST
 from unlearnbench_torchvision.images import choose
-from unlearnbench_torchvision.plugin import ImageParams, TorchvisionParams
+from unlearnbench_torchvision.params import ImageParams, TorchvisionParams
 from unlearnbench_torchvision.rows import Opened, class_names, to_rows
 
 _NAMED: dict[str, type[Images[ImageParams]]] = {

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from unlearnbench.api import DataError
 from unlearnbench.api.runtime import Data, DataJob, Splits, derive_seed, generator, one_line, require_file
-from unlearnbench_torchvision.plugin import ImageParams
+from unlearnbench_torchvision.params import ImageParams
 
 _RESIZE_ROWS = 2048
 

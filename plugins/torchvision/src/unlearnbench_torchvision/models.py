@@ -17,7 +17,7 @@ from torchvision.models import vgg
 from unlearnbench.api import UsageError, did_you_mean
 from unlearnbench.api.runtime import BuildJob, Component
 from unlearnbench_torchvision.building import adapt, he, probe, refusal
-from unlearnbench_torchvision.plugin import ArchitectureParams, ResNetParams, Vgg13Params, VggParams, WeightsParams
+from unlearnbench_torchvision.params import ArchitectureParams, ResNetParams, Vgg13Params, VggParams, WeightsParams
 from unlearnbench_torchvision.weights import cached_weights, start_from
 
 _EXTRA: dict[str, dict[str, Any]] = {

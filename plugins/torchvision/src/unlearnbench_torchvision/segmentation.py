@@ -10,7 +10,7 @@ from torchvision.models.segmentation import DeepLabV3, DeepLabV3_ResNet50_Weight
 
 from unlearnbench.api.runtime import BuildJob, Component
 from unlearnbench_torchvision.building import adapt, probe
-from unlearnbench_torchvision.plugin import WeightsParams
+from unlearnbench_torchvision.params import WeightsParams
 from unlearnbench_torchvision.weights import cached_weights, start_from
 
 NAME = "deeplabv3-resnet50"

@@ -18,6 +18,7 @@ from unlearnbench.api.runtime import MISSING, DataJob, one_line, require_file
 from unlearnbench_torchvision.annotated import AnnotatedImages, Marked, Part, marked_rows
 from unlearnbench_torchvision.base import Arguments
 from unlearnbench_torchvision.images import photograph
+from unlearnbench_torchvision.params import VocDetectionParams, VocParams
 from unlearnbench_torchvision.places import (
     Box,
     Shown,
@@ -28,7 +29,6 @@ from unlearnbench_torchvision.places import (
     square_boxes,
     square_mask,
 )
-from unlearnbench_torchvision.plugin import VocDetectionParams, VocParams
 
 CLASSES = (
     "aeroplane",
