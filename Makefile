@@ -20,7 +20,7 @@ PARTS := verifier $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pypr
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PARTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix docs site check-submissions build smoke constraints clean
+.PHONY: help setup run test slow check fix docs site check-submissions build smoke constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ run: setup ## forget with SalUn on real data and show the table; more options th
 
 test: setup ## run all tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+slow: setup ## thresholds that take an hour of training; what was trained is kept in build/slow-store
+	$(BIN)/pytest -m slow -p no:xdist --durations=15 tests/test_target_acceptance.py
 
 check: setup ## lint, types, import contracts, metadata; changes nothing
 	$(BIN)/ruff check .

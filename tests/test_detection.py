@@ -369,7 +369,7 @@ def test_mirrored_boxes_are_where_the_mirrored_pixels_are() -> None:
 
 def fault_of(box: tuple[float, ...]) -> Any:
     y = padded_boxes([torch.tensor([[*TEN, 0.0]]), torch.zeros(0, 5), torch.tensor([[*TEN, 1.0], list(box)])])
-    return BOXES.fault(torch.zeros(3, 1, 50, 60), y, 2)
+    return BOXES.find_fault(torch.zeros(3, 1, 50, 60), y, 2)
 
 
 @pytest.mark.parametrize(
@@ -396,13 +396,13 @@ def test_boxes_may_touch_the_border(box: tuple[float, ...]) -> None:
 
 
 def test_annotations_that_are_no_boxes_are_told() -> None:
-    fault = BOXES.fault(torch.zeros(2, 1, 9, 9), torch.zeros(2, 3), 2)
+    fault = BOXES.find_fault(torch.zeros(2, 1, 9, 9), torch.zeros(2, 3), 2)
     assert fault is not None
     assert fault.message == "boxes of shape [3], not [m, 5]"
 
 
 def test_a_box_without_a_class_is_told_and_not_dropped() -> None:
     y = torch.tensor([[[1.0, 1, 5, 5, NAN]]])
-    fault = BOXES.fault(torch.zeros(1, 1, 9, 9), y, 2)
+    fault = BOXES.find_fault(torch.zeros(1, 1, 9, 9), y, 2)
     assert fault is not None
     assert "class" in fault.message

@@ -352,7 +352,7 @@ X = torch.zeros(2, 1, 2, 2)
     ],
 )
 def test_annotations_that_cannot_be_right_are_told_with_their_row(task: Any, y: Tensor, row: int, words: str) -> None:
-    fault = task.fault(X, y, 3)
+    fault = task.find_fault(X, y, 3)
     assert fault is not None
     assert fault.row == row
     assert re.search(words, fault.message)
@@ -367,7 +367,7 @@ def test_annotations_that_cannot_be_right_are_told_with_their_row(task: Any, y: 
     ],
 )
 def test_annotations_that_can_be_right_have_no_fault(task: Any, y: Tensor) -> None:
-    assert task.fault(X, y, 3) is None
+    assert task.find_fault(X, y, 3) is None
 
 
 # -- what asserts a target ---------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ _OUTSIDE = {
 
 ADVICE = {
     "ambiguous-name": "Say with `--kind` which of the components you mean.",
+    "bad-annotations": "Mend or leave out the labels, the mask or the boxes of the row that the line names.",
     "bad-archive": "Zip the folder again with a plain tool, without comments or encryption, or submit the folder "
     "itself.",
     "bad-budget": "Give a time in seconds, more than 0.",
@@ -108,9 +109,13 @@ ADVICE = {
     "no-class-left": "Leave a class out of the requests: one must be predicted.",
     "no-device": "Compute on another device, for example `--device cpu`.",
     "no-fitting-records": "Run with the measures that the line names; failed or changed records do not count.",
+    "no-graph": "Name a run of essential-graph: others leave no graph.",
+    "no-instance": "Use data that show every target, or keep more rows for validation.",
+    "no-pictures": "Run with `--measure target-inversion`, which makes the pictures.",
     "no-predictions": "Bundle the predictions of the run, or ask for readings of another one.",
     "no-records": "Name a folder that holds runs, or a record itself.",
     "no-unlearner": "Add `--unlearner NAME`, or `unlearners` to the experiment file.",
+    "no-validation": "Keep rows with `--validation 0.1`, or choose sigma and delta yourself.",
     "no-verifier": "The method brings no way to verify its certificates; they can only be read.",
     "no-weights": "Pack with `--weights`, or verify at another level.",
     "norm-in-training": "Call `base.eval()` before rows of gates are used.",
@@ -119,6 +124,7 @@ ADVICE = {
     "not-available": "Nothing need be done: what a submission does not hold is not compared at this level.",
     "not-converged": "Raise `tolerance`, or `ridge`, which makes the objective rounder.",
     "not-fetchable": "Nothing can be downloaded: the data set comes with a package, or you must put its files there.",
+    "not-finite": "The original has diverged: lower its learning rate.",
     "nothing-attacked": "Name the submission that is attacked, and attack runs that it has.",
     "nothing-to-validate": "Name a folder that holds runs, or a record itself.",
     "nothing-to-verify": "Name a run whose unlearner certifies something.",
@@ -138,6 +144,7 @@ ADVICE = {
     "self-loops": "Name edges between two different nodes; methods add loops of their own.",
     "several-settings": "Pack one setting of an unlearner for each scenario; another setting is another submission.",
     "signing-failed": "Sign with a key of your own, or where the network reaches sigstore.",
+    "too-few-layers": "Choose a smaller window, or a deeper network.",
     "too-few-rows": "Ask for fewer rows: the data set, or the part that a step takes from, has no more.",
     "too-large": "Split the submission, or leave out the weights: there are limits to files, sizes and packing.",
     "too-long": "Raise `max_length`, or set `too_long=truncate`: a text has more tokens than are allowed.",

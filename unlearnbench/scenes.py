@@ -113,7 +113,7 @@ def prepare(spec: RunSpec, splits: Splits) -> Splits:
 def _check_annotations(task: Task, splits: Splits, name: str) -> None:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test, "holdout": splits.holdout}
     for part, data in parts.items():
-        fault = task.fault(data.x, data.y, len(data.outputs)) if data is not None and len(data) else None
+        fault = task.find_fault(data.x, data.y, len(data.outputs)) if data is not None and len(data) else None
         if data is not None and fault is not None:
             place = f"dataset {name}, {part} row {int(data.ids[fault.row])}"
             raise DataError("bad-annotations", fault.message, where=place,

@@ -72,7 +72,7 @@ def annotations_are_in_range(bench: Bench) -> None:
     splits, _ = _load(bench)
     y, outputs = splits.train.y, splits.train.outputs
     if "detection" in bench.spec.tasks and y.ndim == 3:
-        faults = [TASKS["detection"].fault(part.x, part.y, len(outputs)) for part in (splits.train, splits.test)]
+        faults = [TASKS["detection"].find_fault(part.x, part.y, len(outputs)) for part in (splits.train, splits.test)]
         require(faults == [None, None], f"{faults}")
         empty = set(range(len(outputs))) - set(y[..., 4][present(y)].long().tolist())
         require(not empty, f"no training row shows {[outputs[k] for k in sorted(empty)][:3]}")

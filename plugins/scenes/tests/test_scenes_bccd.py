@@ -99,7 +99,7 @@ def test_the_real_images_are_those_of_the_official_lists(by_task: dict[str, Spli
         for part in (found.train, found.test):
             assert part.x.shape[1:] == (3, 120, 160)
             assert part.outputs == NAMES == ("RBC", "WBC", "Platelets")
-            assert TASKS[task].fault(part.x, part.y, 3) is None
+            assert TASKS[task].find_fault(part.x, part.y, 3) is None
 
 
 def test_the_real_boxes_are_all_there_but_two_without_area(real: DataJob, by_task: dict[str, Splits]) -> None:
@@ -163,7 +163,7 @@ def test_boxes_are_scaled_clipped_and_dropped_without_area(tmp_path: Path) -> No
         [],
     ]
     assert splits.train.y.shape[1:] == splits.test.y.shape[1:] == (2, 5)
-    assert TASKS["detection"].fault(splits.test.x, splits.test.y, 3) is None
+    assert TASKS["detection"].find_fault(splits.test.x, splits.test.y, 3) is None
     assert bool(TASKS["detection"].annotated(splits.train.y).all())
 
 
@@ -184,7 +184,7 @@ def test_labels_of_boxes_without_area_are_absent(tmp_path: Path) -> None:
     splits = load(write(tmp_path, usual()), "multi-label")
     assert splits.train.y.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
     assert splits.test.y.tolist() == [[1, 0, 0], [0, 0, 0]]
-    assert TASKS["multi-label"].fault(splits.train.x, splits.train.y, 3) is None
+    assert TASKS["multi-label"].find_fault(splits.train.x, splits.train.y, 3) is None
 
 
 def test_width_and_height_are_scaled_apart(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_box_at_the_edge_stays_inside_whatever_the_scale(tmp_path: Path) -> No
     files = {**usual(), f"{ANNOTATIONS}/a.xml": edge}
     for width in range(17, 80):
         splits = load(write(tmp_path, files), width=width, height=101 - width)
-        assert TASKS["detection"].fault(splits.train.x, splits.train.y, 3) is None
+        assert TASKS["detection"].find_fault(splits.train.x, splits.train.y, 3) is None
 
 
 def test_nothing_of_the_archive_is_written(tmp_path: Path) -> None:

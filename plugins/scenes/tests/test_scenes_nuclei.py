@@ -127,7 +127,7 @@ def test_the_real_images_are_all_there_and_the_host_finds_no_fault(loaded: Split
     assert (len(loaded.train), len(loaded.test)) == (267, 67)
     for part in (loaded.train, loaded.test):
         assert part.x.shape[1:] == (3, 128, 128)
-        assert TASKS["segmentation"].fault(part.x, part.y, 3) is None
+        assert TASKS["segmentation"].find_fault(part.x, part.y, 3) is None
         assert part.y.unique().tolist() == [0, 1, 2]
 
 

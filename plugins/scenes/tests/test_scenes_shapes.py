@@ -73,7 +73,7 @@ def test_the_host_finds_no_fault_in_any_size(task: str, size: int) -> None:
         assert part.x.shape[1:] == (3, size, size)
         assert part.x.dtype == torch.float32
         assert 0 <= float(part.x.min()) < float(part.x.max()) <= 1
-        assert TASKS[task].fault(part.x, part.y, len(part.outputs)) is None
+        assert TASKS[task].find_fault(part.x, part.y, len(part.outputs)) is None
 
 
 def test_labels_masks_and_boxes_of_a_scene_agree(by_task: dict[str, Splits]) -> None:

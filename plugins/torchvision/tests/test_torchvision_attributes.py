@@ -66,7 +66,7 @@ def test_the_labels_are_the_attributes_in_the_order_in_which_they_are_named(face
         assert (part.x[:, 0].mean((1, 2)) * 25.5).round().tolist() == pytest.approx(part.ids.tolist())
         people = [part.values["person"][k] for k in part.columns["person"].tolist()]
         assert people == [str(100 + i // 2) for i in part.ids.tolist()]
-        assert TASKS["multi-label"].fault(part.x, part.y, len(part.outputs)) is None
+        assert TASKS["multi-label"].find_fault(part.x, part.y, len(part.outputs)) is None
 
 
 def test_the_official_validation_rows_are_handed_over_when_asked_for(faces: Any) -> None:

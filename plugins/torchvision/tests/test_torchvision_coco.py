@@ -82,7 +82,7 @@ def test_boxes_are_corners_scaled_to_the_square_and_crowds_are_left_out(job: Any
     assert found.train.y[0].isnan().all()
     assert torch.allclose(found.test.y[0], torch.tensor([[5.0, 5.0, 10.0, 10.0, 1]]))
     for part in (found.train, found.test):
-        assert TASKS["detection"].fault(part.x, part.y, len(part.outputs)) is None
+        assert TASKS["detection"].find_fault(part.x, part.y, len(part.outputs)) is None
 
 
 def test_rows_and_boxes_are_those_of_torchvision(job: Any, root: Path) -> None:

@@ -104,7 +104,7 @@ def test_masks_keep_their_ids_and_255_is_missing(job: Any, home: Path) -> None:
             expected = ids[rows][:, columns]
             expected[expected == 255] = MISSING
             assert np.array_equal(y, expected)
-        assert TASKS["segmentation"].fault(part.x, part.y, len(part.outputs)) is None
+        assert TASKS["segmentation"].find_fault(part.x, part.y, len(part.outputs)) is None
     assert set(found.train.y.unique().tolist()) == {MISSING, 0, 1, 15, 20}
     assert found.train.ids.tolist() == [0, 1]
     assert found.test.ids.tolist() == [2]
@@ -148,7 +148,7 @@ def test_images_without_objects_are_kept_with_no_box(job: Any, home: Path) -> No
     assert found.test.y.shape == (1, 1, 5)
     assert found.test.y.isnan().all()
     for part in (found.train, found.test):
-        assert TASKS["detection"].fault(part.x, part.y, len(part.outputs)) is None
+        assert TASKS["detection"].find_fault(part.x, part.y, len(part.outputs)) is None
 
 
 def test_difficult_objects_are_kept_when_asked_for(job: Any, home: Path) -> None:
@@ -164,13 +164,13 @@ def test_boxes_are_clipped_and_those_without_area_left_out(job: Any, home: Path)
     )
     found = boxes(job)
     assert found.train.y[0].tolist() == [[0.0, 0.0, 20.0, 20.0, CLASSES.index("cat")]]
-    assert TASKS["detection"].fault(found.train.x, found.train.y, 20) is None
+    assert TASKS["detection"].find_fault(found.train.x, found.train.y, 20) is None
 
 
 def test_scaled_boxes_stay_inside_whatever_the_sizes(job: Any, home: Path) -> None:
     for size in range(16, 67):
         found = boxes(job, image_size=size, difficult=True)
-        assert TASKS["detection"].fault(found.train.x, found.train.y, 20) is None
+        assert TASKS["detection"].find_fault(found.train.x, found.train.y, 20) is None
 
 
 @pytest.mark.parametrize(

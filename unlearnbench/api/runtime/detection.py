@@ -142,7 +142,7 @@ class Detection(Task):
         turned[..., low], turned[..., high] = size - y[..., high], size - y[..., low]
         return turned
 
-    def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
+    def find_fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
         if y.ndim != 3 or y.shape[2] != 5:
             return Fault(0, f"boxes of shape {list(y.shape[1:])}, not [m, 5]")
         height, width = x.shape[-2:]

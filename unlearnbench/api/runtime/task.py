@@ -114,6 +114,6 @@ class Task(ABC):
         """Annotations of images mirrored along an axis on which they have ``size`` pixels."""
         return y
 
-    def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
+    def find_fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
         """The first row whose annotations cannot be of these inputs and this number of outputs, and why."""
         return None

@@ -179,7 +179,7 @@ class MultiLabel(Task):
         erased[:, target] = y[:, target] * 0 if how == "absent" else torch.nan  # what was missing stays so
         return erased
 
-    def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
+    def find_fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
         if y.shape[1:] != (outputs,):
             return Fault(0, f"labels of shape {list(y.shape[1:])}, and there are {outputs} targets")
         wrong = ~(y.isnan() | (y == 0) | (y == 1))
@@ -257,7 +257,7 @@ class Segmentation(Task):
     def mirrored(self, y: Tensor, size: int, axis: Axis) -> Tensor:
         return y.flip(-1 if axis == "horizontal" else -2)
 
-    def fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
+    def find_fault(self, x: Tensor, y: Tensor, outputs: int) -> Fault | None:
         if y.shape[1:] != x.shape[2:]:
             return Fault(0, f"a mask of {list(y.shape[1:])} pixels for an image of {list(x.shape[2:])}")
         wrong = (y != MISSING) & ((y < 0) | (y >= outputs))

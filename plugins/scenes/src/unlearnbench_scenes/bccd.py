@@ -35,9 +35,9 @@ class Bccd(Component[BccdParams]):
             stems = [stem for names in lists for stem in names]
             trained, tested = len(lists[0]) + len(lists[1]), len(lists[2])
             if len(set(stems)) != len(stems):
-                raise archive.fault("BCCD/ImageSets/Main", "an image stands in the lists twice")
+                raise archive.fault("corrupt-file", "BCCD/ImageSets/Main", "an image stands in the lists twice")
             if not trained or not tested:
-                raise archive.fault("BCCD/ImageSets/Main", "a list is empty")
+                raise archive.fault("corrupt-file", "BCCD/ImageSets/Main", "a list is empty")
             rows = [self._row(archive, stem) for stem in stems]
         x = torch.stack([image for image, _ in rows])
         y = padded_boxes([boxes for _, boxes in rows])

@@ -44,7 +44,7 @@ class Tar:
             with one_line("corrupt-file", "is not a whole tar archive", where=shown, hint=hint):
                 for member in self._archive:
                     if len(self._members) >= MOST_MEMBERS:
-                        raise self.fault("", f"has more than {MOST_MEMBERS} members")
+                        raise self.fault("corrupt-file", "", f"has more than {MOST_MEMBERS} members")
                     self._members[member.name.removeprefix("./")] = member
         except BaseException:
             self._archive.close()
@@ -66,12 +66,12 @@ class Tar:
         if member is None or not member.isreg():
             raise DataError("missing-file", f"has no file {name}", where=self.shown, hint=self.hint)
         if member.size > MOST_BYTES:
-            raise self.fault(name, f"has {member.size} bytes; {MOST_BYTES} are allowed")
+            raise self.fault("corrupt-file", name, f"has {member.size} bytes; {MOST_BYTES} are allowed")
         with one_line("corrupt-file", "cannot be read", where=self.place(name), hint=self.hint):
             source = self._archive.extractfile(member)
             content = b"" if source is None else source.read(MOST_BYTES)
         if len(content) != member.size:
-            raise self.fault(name, f"ends after {len(content)} of {member.size} bytes")
+            raise self.fault("corrupt-file", name, f"ends after {len(content)} of {member.size} bytes")
         return content
 
     def text(self, name: str) -> str:
@@ -83,7 +83,7 @@ class Tar:
         try:
             return self.read(name).decode()
         except UnicodeDecodeError as problem:
-            raise self.fault(name, "is not UTF-8") from problem
+            raise self.fault("corrupt-file", name, "is not UTF-8") from problem
 
     def image(self, name: str) -> Image.Image:
         """A JPEG image, decoded, in RGB.
@@ -95,16 +95,18 @@ class Tar:
         with one_line("corrupt-file", "cannot be decoded", where=self.place(name), hint=self.hint):
             image = Image.open(io.BytesIO(content), formats=["JPEG"])
             if math.prod(image.size) > MOST_PIXELS:
-                raise self.fault(name, f"has {image.width}x{image.height} pixels; {MOST_PIXELS} are allowed")
+                raise self.fault(
+                    "corrupt-file", name, f"has {image.width}x{image.height} pixels; {MOST_PIXELS} are allowed"
+                )
             return image.convert("RGB")
 
     def place(self, name: str) -> str:
         """How an error names a file of the archive."""
         return f"{self.shown}: {name}" if name else self.shown
 
-    def fault(self, name: str, message: str) -> DataError:
+    def fault(self, code: str, name: str, message: str) -> DataError:
         """The error that a file of the archive, or the archive, is damaged."""
-        return DataError("corrupt-file", message, where=self.place(name), hint=self.hint)
+        return DataError(code, message, where=self.place(name), hint=self.hint)
 
 
 def read_boxes(archive: Tar, name: str, size: tuple[int, int]) -> list[Box]:
@@ -120,13 +122,13 @@ def read_boxes(archive: Tar, name: str, size: tuple[int, int]) -> list[Box]:
     # Entities can grow without bound or read other files, and annotations need none. What is searched is the text that
     # is parsed: from a str the parser takes no other encoding than the one it was decoded by.
     if "<!DOCTYPE" in text:
-        raise archive.fault(name, "declares a document type, which no annotation needs")
+        raise archive.fault("corrupt-file", name, "declares a document type, which no annotation needs")
     with one_line("corrupt-file", "is not an XML document", where=archive.place(name), hint=archive.hint):
         root = ElementTree.fromstring(text)  # noqa: S314  without a document type there are no entities
     stated = tuple(_number(archive, name, root, f"size/{side}") for side in ("width", "height"))
     if stated != size:
         message = f"is of an image of {stated[0]:g}x{stated[1]:g} pixels, but it has {size[0]}x{size[1]}"
-        raise archive.fault(name, message)
+        raise archive.fault("corrupt-file", name, message)
     found = []
     for thing in root.iter("object"):
         label = (thing.findtext("name") or "").strip()
@@ -147,7 +149,7 @@ def _number(archive: Tar, name: str, node: ElementTree.Element, path: str) -> fl
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise archive.fault(name, f"{path} is {text!r}, not a number")
+        raise archive.fault("corrupt-file", name, f"{path} is {text!r}, not a number")
     return value
 
 
