@@ -19,7 +19,7 @@ SHAPES = ("square", "disc", "cross", "triangle")
 ITEMS = ("tshirt", "trouser", "sneaker", "bag", "boot")
 SEEDS = (0, 1, 2)
 UNLEARNED = ("original", "unlearned")
-CONTRAST = {"instances": 64, "selection": "contrast", "sigma": 2, "delta": 0.25}
+CONTRAST = {"instances": 64, "selection": "contrast", "score": "contribution", "sigma": 3, "delta": 0.2}
 
 needs_data = pytest.mark.skipif(
     not os.environ.get("UNLEARNBENCH_DATA"), reason="UNLEARNBENCH_DATA names no folder with the real data"
