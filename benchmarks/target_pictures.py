@@ -1,8 +1,8 @@
 """What networks see of a test scene before and after a target is forgotten, for the documents.
 
 Models come from the store of the slow tests (``make slow``) or are trained: a quarter of an hour each. Writes
-``docs/figures/forgotten-sneakers-{segmentation,detection}.png``: the scene, what is there, and what the original, the gold and
-the unlearned model say.
+``docs/figures/forgotten-sneakers-{segmentation,detection}.png``: the scene, what is there, and what the original, the
+gold and the unlearned model say.
 
     OMP_NUM_THREADS=1 python benchmarks/target_pictures.py
 """
