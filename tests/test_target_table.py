@@ -41,9 +41,11 @@ def test_labels_are_shown_with_the_auc_beside_the_recall() -> None:
 
 
 def test_masks_are_shown_with_their_overlap() -> None:
-    caption, *lines = table("--scenario", "shapes-segmentation/v1", "--unlearner", "essential-graph",
-                            "--forget", "target=cross,disc", "--set", "essential-graph.instances=2", "--set", "recipe.epochs=6",
-                            "--set", "recipe.batch_size=16", "--set", "recipe.lr=0.01")  # fmt: skip
+    caption, *lines = table(
+        "--scenario", "shapes-segmentation/v1", "--unlearner", "essential-graph", "--forget", "target=cross,disc",
+        "--set", "essential-graph.instances=2", "--set", "recipe.epochs=6", "--set", "recipe.batch_size=16",
+        "--set", "recipe.lr=0.01",
+    )  # fmt: skip
     assert "targets cross, disc: absent in" in caption
     heading = next(line for line in lines if "IoU" in line)
     assert "others IoU kept" in heading
