@@ -173,6 +173,7 @@ def _annotations(description: Mapping[str, Any], splits: Splits, task: Task, pre
     Measures see complete annotations of everything.
     """
     train, test = splits.train, splits.test
+    unseen = splits.holdout or test
     current = previous.retain.data if previous else train
     rows = previous.retain.index if previous else whole(train).index
     names = tuple(str(t) for t in description["targets"])
@@ -209,14 +210,14 @@ def _annotations(description: Mapping[str, Any], splits: Splits, task: Task, pre
     before = previous.measured["forget"].index if previous else index[:0]
     rows_so_far = torch.cat([before, index]).unique()
     everything = whole(train).index
-    holdout = _carrying(task, test, targets)
-    if previous and previous.measured["holdout"].data is test:
+    holdout = _carrying(task, unseen, targets)
+    if previous:
         holdout = torch.cat([previous.measured["holdout"].index, holdout]).unique()
     measured = {
         "forget": Selection(train, rows_so_far),
         "retain": Selection(train, everything[~torch.isin(everything, rows_so_far)]),
         "test": previous.measured["test"] if previous else whole(test),
-        "holdout": Selection(test, holdout),
+        "holdout": Selection(unseen, holdout),
     }
     return Parts(request, forget, retain, measured)
 

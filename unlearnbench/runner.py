@@ -143,6 +143,7 @@ def run_one(spec: RunSpec, stages: Stages, out: Path, invocation: str) -> tuple[
         if last:
             document["stream"] = stream_json(spec, stages)
         packed = {PROOFS: pack_proofs(spec, stages), ARTIFACTS: pack_artifacts(spec, stages)}
+        stages.kept.pop(spec.id, None)
         for name, content in packed.items():
             if content is not None:
                 document[Path(name).stem] = hashlib.sha256(content).hexdigest()
@@ -297,6 +298,9 @@ def _readings(spec: RunSpec, stages: Stages) -> tuple[list[dict[str, Any]], list
         except PluginError as problem:
             first = first or problem
             measure.update(status="failed", message=problem.message)
+            kept = stages.kept.get(spec.id, {})
+            for name in [name for name in kept if name.startswith(f"measures/{choice.name}/")]:
+                del kept[name]
         measure["cpu_s"] = round(process_time() - started, 6)
         measures.append(measure)
     return found, measures, first

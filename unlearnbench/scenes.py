@@ -26,6 +26,10 @@ from unlearnbench.transforms import preprocessed
 DATA_VARIABLE = "UNLEARNBENCH_DATA"
 
 
+MOVING = ("resize", "flatten")
+"""Steps of preprocessing after which a pixel is somewhere else."""
+
+
 def data_root() -> Path:
     """The data folder: ``UNLEARNBENCH_DATA``, else the user's data folder."""
     named = os.environ.get(DATA_VARIABLE)
@@ -106,7 +110,14 @@ def prepare(spec: RunSpec, splits: Splits) -> Splits:
         DataError: annotations that cannot be of these rows.
         IncompatibleError: the preprocessing does not fit the rows.
     """
-    _check_annotations(TASKS[spec.task], splits, spec.dataset.name)
+    task = TASKS[spec.task]
+    _check_annotations(task, splits, spec.dataset.name)
+    moving = next((step.name for step in spec.preprocessing if step.name in MOVING), None)
+    if task.places and moving:
+        raise IncompatibleError(
+            "incompatible", f"{moving} would move images away from their {task.name} annotations",
+            where="$.preprocessing", hint="choose the size as a parameter of the data set",
+        )  # fmt: skip
     return preprocessed(carve_validation(splits, spec.validation, 0, TASKS[spec.task]), spec.preprocessing)
 
 

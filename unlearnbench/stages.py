@@ -141,7 +141,8 @@ class Stages:
             "unlearner": [stage.identity("unlearn") for stage in stages],
             "train": original.key,
             "prepare": [entry.key if entry else None for entry in prepared],
-            "requests": [part.request.digest for part in scene.parts[: step + 1]],
+            # Kind and classes besides the rows: methods may treat the same rows otherwise when they are a class.
+            "requests": [[r.kind, r.digest, list(r.classes)] for r in (p.request for p in scene.parts[: step + 1])],
             "retain": scene.parts[step].retain.view("retain").digest(),
             "recipe": parameters_json(spec.recipe),
             **self._common(spec, scene, spec.seeds.unlearn),

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from unlearnbench.comparison.comparable import title
+from unlearnbench.comparison.compare import TARGETS
 from unlearnbench.record import Record
 
 Columns = tuple[tuple[str, str, str, str], ...]
@@ -19,24 +20,14 @@ COLUMNS: Columns = (
     ("forget acc", "accuracy", "accuracy", "forget"),
     ("retain acc", "accuracy", "accuracy", "retain"),
     ("test acc", "accuracy", "accuracy", "test"),
+    ("test mAP", "accuracy", "map", "test"),
+    ("test AP50", "accuracy", "map50", "test"),
     ("MIA %", "ua-ra-ta-mia", "MIA", ""),
     ("avg gap", "ua-ra-ta-mia", "average-gap", ""),
     ("JS forget", "agreement", "js", "forget"),
     *_COST,
 )
-TARGETS: Columns = (
-    ("recall", "per-target", "forgotten-recall", "test"),
-    ("AUC", "per-target", "forgotten-auc", "test"),
-    ("new threshold", "per-target", "forgotten-recalibrated-recall", "test"),
-    ("IoU", "per-target", "forgotten-iou", "test"),
-    ("AP50", "per-target", "forgotten-ap50", "test"),
-    ("others recall", "per-target", "others-recall", "test"),
-    ("others bal acc", "per-target", "others-balanced-accuracy", "test"),
-    ("others IoU kept", "per-target", "others-mean-relative-iou", "test"),
-    ("others AP50 lost", "per-target", "others-mean-ap50-drop", "test"),
-    ("only the bias", "per-target", "only-the-bias-moved", "test"),
-    *_COST,
-)
+TARGET_COLUMNS: Columns = (*((heading, "per-target", name, "test") for heading, name in TARGETS), *_COST)
 """Where targets were judged one by one: a mean accuracy over all of them would say nothing."""
 
 TWO_DIGITS = ("MIA %", "avg gap", "CPU s")
@@ -68,7 +59,7 @@ def _seed(record: Record) -> int:
 def columns_of(records: Sequence[Record]) -> Columns:
     """The columns of these records' table: what became of targets, where they were judged one by one."""
     judged = any(reading["measure"] == "per-target" for record in records for reading in record.readings)
-    return TARGETS if judged else COLUMNS
+    return TARGET_COLUMNS if judged else COLUMNS
 
 
 def _values(records: Sequence[Record], subject: str) -> dict[str, list[float]]:

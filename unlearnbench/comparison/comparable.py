@@ -95,7 +95,8 @@ def title(records: Sequence[Record]) -> str:
     asked = document["spec"]["requests"][-1]
     rows = f"forget {request['forget']:,} of {request['forget'] + request['retain']:,} rows"
     if request["kind"] == "target":  # rows that show it stay in the retain set, but for images
-        rows = f"{asked.get('as', 'absent')} in {request['forget']:,} of {document['data']['train']['rows']:,} rows"
+        of_all = f" of {document['data']['train']['rows']:,}" if len(document["requests"]) == 1 else ""
+        rows = f"{asked.get('as', 'absent')} in {request['forget']:,}{of_all} rows"
     what = f"{_named(asked, request['kind'])}: {rows}"
     if "elements" in request:
         what = f"{request['kind']}: forget {request['elements']:,}"

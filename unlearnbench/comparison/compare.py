@@ -17,12 +17,26 @@ from unlearnbench.record import Record
 from unlearnbench.registry import registry, unknown
 from unlearnbench.statistics import components, estimate, nested_means
 
+TARGETS = (
+    ("recall", "forgotten-recall"),
+    ("AUC", "forgotten-auc"),
+    ("new threshold", "forgotten-recalibrated-recall"),
+    ("IoU", "forgotten-iou"),
+    ("AP50", "forgotten-ap50"),
+    ("others recall", "others-recall"),
+    ("others bal acc", "others-balanced-accuracy"),
+    ("others IoU kept", "others-mean-relative-iou"),
+    ("others AP50 lost", "others-mean-ap50-drop"),
+    ("only the bias", "only-the-bias-moved"),
+)
+"""What the table of a run shows of targets: headings, and readings of ``per-target`` on the test rows."""
 USUAL = (
     ("ua-ra-ta-mia", "average-gap"),
     ("accuracy", "accuracy.forget"),
     ("accuracy", "accuracy.retain"),
     ("accuracy", "accuracy.test"),
     ("agreement", "js.forget"),
+    *(("per-target", f"{name}.test") for _, name in TARGETS),
 )
 COSTS = (("run-cost", "cpu-time"), ("run-cost", "speed-up"))
 """Measure and key of the readings that are compared without being asked for; audits stand between the two."""

@@ -22,8 +22,8 @@ from unlearnbench.networks import build_network, restore_network
 from unlearnbench.registry import registry
 from unlearnbench_torchvision import detectors
 from unlearnbench_torchvision.detectors import FasterRcnnResNet50, SsdLite320
-from unlearnbench_torchvision.models import AlexNet, Vgg13
-from unlearnbench_torchvision.params import FasterRcnnParams, SsdLiteParams, Vgg13Params, WeightsParams
+from unlearnbench_torchvision.models import AlexNet, ResNet18, Vgg13
+from unlearnbench_torchvision.params import FasterRcnnParams, ResNet18Params, SsdLiteParams, Vgg13Params, WeightsParams
 from unlearnbench_torchvision.segmentation import LEFT_OUT, DeepLabV3ResNet50
 from unlearnbench_torchvision.weights import start_from
 
@@ -168,12 +168,13 @@ CACHED = SsdLite320(SsdLiteParams(weights="cache"))
     ("component", "file"),
     [
         (AlexNet(WeightsParams(weights="cache")), "alexnet-owt-7be5be79.pth"),
+        (ResNet18(ResNet18Params(stem="imagenet", weights="cache")), "resnet18-f37072fd.pth"),
         (Vgg13(Vgg13Params(weights="cache")), "vgg13_bn-abd245e5.pth"),
         (DeepLabV3ResNet50(WeightsParams(weights="cache")), "deeplabv3_resnet50_coco-cd0a2569.pth"),
         (CACHED, "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"),
         (FasterRcnnResNet50(FasterRcnnParams(weights="cache")), "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
     ],
-    ids=["alexnet", "vgg13", "deeplab", "ssdlite", "fasterrcnn"],
+    ids=["alexnet", "resnet18", "vgg13", "deeplab", "ssdlite", "fasterrcnn"],
 )
 def test_weights_that_are_not_in_the_cache_are_one_line_and_no_download(
     component: Any, file: str, cache: Path, downloads: list[str]
@@ -298,3 +299,8 @@ def test_the_last_layer_of_a_classifier_is_drawn_anew_for_another_number_of_clas
     assert torch.equal(net[1].weight, fresh)
     with pytest.raises(DataError, match=r"size mismatch for 1\.weight"):
         start_from(net, tmp_path / "w.pth", head="0.")
+
+
+def test_published_weights_of_resnet18_are_for_its_large_stem(cache: Path) -> None:
+    with pytest.raises(UsageError, match="stem imagenet"):
+        ResNet18(ResNet18Params(weights="cache")).build(interface((3, 32, 32), 10))

@@ -93,6 +93,8 @@ class Detection(Task):
         raise IncompatibleError("unsupported-task", "detections are no distribution over classes")
 
     def metrics(self, out: Tensor, y: Tensor, names: tuple[str, ...]) -> list[Metric]:
+        if not len(y):
+            return [Metric("map", None, 0), Metric("map50", None, 0)]
         found, asserted = average_precisions(out, y, len(names)), recalls(out, y, len(names))
         boxes = [int((y[..., 4] == k).sum()) for k in range(len(names))]
         total = sum(boxes)
@@ -107,6 +109,8 @@ class Detection(Task):
         return metrics
 
     def other(self, y: Tensor, n: int, rng: Generator, *, wrong: bool = True) -> Tensor:
+        if wrong and n < 2:
+            raise IncompatibleError("unsupported-task", "there is no other class that a box could have")
         shape = y[..., 4].shape
         changed = y.clone()
         if wrong:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unlearnbench.api import CheckFailed, DataError, IncompatibleError
 from unlearnbench.api.runtime import Batch, Task, View
 from unlearnbench_essential_graph.plugin import Score
-from unlearnbench_essential_graph.tracing import evaluating, observed, traced
+from unlearnbench_essential_graph.tracing import Structure, evaluating, observed, traced
 
 SCAN_ROWS = 256
 """Rows that are looked through at once for instances of targets."""
@@ -64,11 +64,7 @@ def importances(model: nn.Module, task: Task, view: View, k: int, score: Score) 
             "no-instance", "no training row shows any target, so nothing can be said about channels",
             where=view.name, hint="use data with annotations",
         )  # fmt: skip
-    parts = traced(model)
-    if parts is None:
-        first = view.take(rows[shown][:1])
-        with evaluating(model):
-            parts = observed(model, lambda: task.target_score(model, first, shown))
+    parts = _structure(model, task, view.take(rows[shown][:1]), shown)
     found: dict[str, dict[int, Tensor]] = defaultdict(dict)
     for target, positions in enumerate(rows):
         for layer, alpha in _mean_importance(model, task, view, positions, target, parts.layers, score).items():
@@ -84,6 +80,25 @@ def importances(model: nn.Module, task: Task, view: View, k: int, score: Score) 
         nothing = torch.zeros_like(next(iter(found[layer].values())))
         alphas[layer] = torch.stack([found[layer].get(target, nothing) for target in range(len(rows))])
     return Importances(alphas, tuple(len(one) for one in rows), {k: v for k, v in parts.norms.items() if k in used})
+
+
+def _structure(model: nn.Module, task: Task, row: Batch, target: int) -> Structure:
+    """Layers and norms as a trace finds them, or else a real pass of a row that carries the target."""
+    found = traced(model)
+    if found is None:
+        with evaluating(model):
+            found = observed(model, lambda: task.target_score(model, row, target))
+    return found
+
+
+def live_layers(model: nn.Module, task: Task, shown: Sequence[tuple[int, Batch]]) -> tuple[str, ...]:
+    """The layers that any of these targets depends on, in order; each target comes with a row that carries it."""
+    if not shown:
+        return ()
+    target, row = shown[0]
+    layers = _structure(model, task, row, target).layers
+    used = {layer for target, row in shown for layer in row_importances(model, task, row, target, layers)}
+    return tuple(layer for layer in layers if layer in used)
 
 
 def first_rows(task: Task, view: View, k: int) -> list[Tensor]:

@@ -48,7 +48,8 @@ class TargetInversion(Component[TargetInversionParams]):
 
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         """The readings of each target."""
-        targets = evidence.request.targets or evidence.request.classes
+        request = evidence.request
+        targets = tuple(dict.fromkeys((*request.earlier, *request.targets))) or request.classes
         if "forget" not in evidence.splits or not any(split in evidence.splits for split in UNSEEN):
             return undefined({}, "empty split")
         unseen = unseen_rows(evidence)

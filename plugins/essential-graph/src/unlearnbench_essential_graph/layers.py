@@ -69,6 +69,8 @@ def refusal(model: nn.Module) -> str | None:
     names = convolutions(model)
     if not names:
         return "it has no convolutions besides prediction heads"
+    if len({id(model.get_submodule(name).weight) for name in names}) < len(names):
+        return "two of its convolutions share their weights, so that a channel of one cannot go without the other's"
     for name in names:
         if "weight" not in model.get_submodule(name)._parameters:
             return (

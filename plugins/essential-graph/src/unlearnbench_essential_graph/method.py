@@ -157,6 +157,8 @@ def _warnings(
     bare = [name for k, name in enumerate(names) if k not in forgotten and not job.state.meta["instances"][k]]
     if bare:
         found.append(f"no training row shows {', '.join(bare)}: no vote protects what is retained of it")
+    if p.selection == "contrast" and p.balance != "strict":
+        found.append(f"balance={p.balance} says how votes are counted, and selection=contrast takes none")
     if not any(bool(channels.any()) for channels in drop.values()):
         found.append("no channel was pruned: the model is the original")
     if chosen is not None:

@@ -44,9 +44,10 @@ Z = 1.959964
 class TargetMia(Component[TargetMiaParams]):
     """The attack network judges the subject's probabilities for the forget set and for unseen rows like it.
 
-    It is trained on what the shadows' originals put out for rows that they were and were not trained on, all of them
-    rows of the forgotten classes or targets; unseen rows are those of the hold-out that the shadows audit. Rows are
-    taken for members from 1/2 on. Intervals are exact for shares and DeLong's for areas; the network is taken as given.
+    It is trained on what the shadows' originals put out for rows that they were and were not trained on: the forget set
+    and the hold-out, which for classes and targets are rows of them; unseen rows are those of the hold-out that the
+    shadows audit. Rows are taken for members from 1/2 on. Intervals are exact for shares and DeLong's for areas; the
+    network is taken as given.
     """
 
     def __init__(self, params: TargetMiaParams) -> None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from unlearnbench.api import CheckFailed
-from unlearnbench.api.runtime import Component, Evidence, Reading, bootstrap_interval, numpy_rng, seed_from
-from unlearnbench_essential_graph.importance import row_importances
-from unlearnbench_essential_graph.layers import convolutions, refusal, window
+from unlearnbench.api.runtime import Batch, Component, Evidence, Reading, bootstrap_interval, numpy_rng, seed_from
+from unlearnbench_essential_graph.importance import live_layers, row_importances
+from unlearnbench_essential_graph.layers import refusal, window
 from unlearnbench_essential_graph.plugin import StabilityParams
 from unlearnbench_essential_graph.votes import top
 
@@ -47,15 +47,20 @@ class GraphStability(Component[StabilityParams]):
     def measure(self, evidence: Evidence) -> Iterable[Reading]:
         """Mean overlap over pairs of one target and over pairs of two."""
         model = evidence.model().eval()
-        status = "no convolution" if refusal(model) else ""
-        layers = () if status else convolutions(model)
+        rows = instances(evidence)
+        layers: tuple[str, ...] = ()
+        status = "no convolution" if refusal(model) else "" if any(rows) else "no pairs"
+        if not status:
+            try:
+                layers = live_layers(model, evidence.task, list(_shown(evidence, rows)))
+            except CheckFailed:
+                status = "non-finite"
         sigma = min(self.p.sigma, len(layers) - self.p.skip_last)
         if not status and sigma < 1:
             status = "too few layers"
         if status:
             yield from (Reading(name, None, 0, status=status) for name in READINGS)
             return
-        rows = instances(evidence)
         rng = evidence.rng("pairs")
         pairs = [draw(rows, self.p.pairs, np.random.default_rng(seed_from(rng))) for draw in (same_target, two_targets)]
         wanted = {instance for group in pairs for pair in group for instance in pair}
@@ -72,6 +77,15 @@ class GraphStability(Component[StabilityParams]):
                 continue
             low, high = bootstrap_interval(values, numpy_rng(evidence.rng("bootstrap")))
             yield Reading(name, float(values.mean()), len(values), low=low, high=high)
+
+
+def _shown(evidence: Evidence, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, Batch]]:
+    """A row of each target that has any."""
+    for target, ids in enumerate(rows):
+        for split, some in _in_splits(evidence, ids[:1]):
+            if some:
+                view = evidence.view(split)
+                yield target, view.take((view.ids == some[0]).nonzero()[:, 0])
 
 
 def instances(evidence: Evidence) -> list[list[int]]:

@@ -134,7 +134,7 @@ def unlearnbench_models() -> list[ModelSpec]:
     return [
         ModelSpec(
             name="scene-labels",
-            summary="Six convolutions with BatchNorm, global maximum, a line: which things an image shows.",
+            summary="Six convolutions with BatchNorm, global maximum, a linear layer: which things an image shows.",
             target=f"{here}.networks:SceneLabels",
             params=BodyParams,
             tasks=("multi-label", "classification"),

@@ -17,7 +17,14 @@ from torchvision.models import vgg
 from unlearnbench.api import UsageError, did_you_mean
 from unlearnbench.api.runtime import BuildJob, Component
 from unlearnbench_torchvision.building import adapt, he, probe, refusal
-from unlearnbench_torchvision.params import ArchitectureParams, ResNetParams, Vgg13Params, VggParams, WeightsParams
+from unlearnbench_torchvision.params import (
+    ArchitectureParams,
+    ResNet18Params,
+    ResNetParams,
+    Vgg13Params,
+    VggParams,
+    WeightsParams,
+)
 from unlearnbench_torchvision.weights import cached_weights, start_from
 
 _EXTRA: dict[str, dict[str, Any]] = {
@@ -30,11 +37,21 @@ _EXTRA: dict[str, dict[str, Any]] = {
 _SIZE = "set image_size of the data set; it was made for 224x224"
 
 
-class ResNet18(Component[ResNetParams]):
+class ResNet18(Component[ResNet18Params]):
     """ResNet-18 (He et al. 2016); images [channels, h, w] of any size."""
 
     def build(self, job: BuildJob) -> nn.Module:
-        return _resnet(models.resnet18, job, self.p, "resnet18")
+        path = None
+        if self.p.weights == "cache":
+            if self.p.stem != "imagenet":
+                raise UsageError(
+                    "bad-model", "the published weights of resnet18 are for the stem imagenet",
+                    where="resnet18.stem", hint="--set resnet18.stem=imagenet, or --set resnet18.weights=none",
+                )  # fmt: skip
+            path = cached_weights(models.ResNet18_Weights.IMAGENET1K_V1, job, "resnet18")
+        net = _resnet(models.resnet18, job, self.p, "resnet18")
+        start_from(net, path, head="fc")
+        return net
 
 
 class ResNet50(Component[ResNetParams]):

@@ -153,6 +153,13 @@ class ResNetParams:
 
 
 @dataclass(frozen=True)
+class ResNet18Params(ResNetParams):
+    """A residual network whose published weights may be used; they are for the stem imagenet."""
+
+    weights: Weights = "none"
+
+
+@dataclass(frozen=True)
 class VggParams:
     """A VGG network."""
 
