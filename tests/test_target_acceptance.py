@@ -1,7 +1,8 @@
 """Forgetting one target at a time, on scenes and on blood cells: what must be lost, and what must stay.
 
 An hour of training on one core; models stay in ``build/slow-store`` and are read the next time (``make slow``).
-Settings are those of the scenarios, chosen on validation images; everything here is read on test images.
+Settings are those of the scenarios unless a test names others; those of the scenes of Fashion-MNIST's items were chosen
+on validation scenes (``benchmarks/target_settings.py``). Everything here is read on test images.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def test_a_shapes_pixels_are_no_longer_found_and_the_others_are(target: str, see
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("target", SHAPES)
-def test_one_instance_takes_most_of_a_shapes_pixels(target: str, seed: int) -> None:
-    found = run("shapes-segmentation/v1", target, seed, instances=1, sigma=6, delta=0.1)
+def test_one_instance_takes_four_tenths_of_a_shapes_overlap(target: str, seed: int) -> None:
+    found = run("shapes-segmentation/v1", target, seed, instances=1, score="alpha", sigma=6, delta=0.1)
     assert found.of("target-iou", target) <= 0.6 * found.of("target-iou", target, "original")
 
 
