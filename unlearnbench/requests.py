@@ -98,6 +98,8 @@ def _items(description: Mapping[str, Any], splits: Splits, previous: Parts | Non
         alike = _same_kind(description, unseen, classes).nonzero()[:, 0]
         before = previous.measured["holdout"].index if previous else alike[:0]
         holdout = torch.cat([before, alike[~torch.isin(alike, before)]])
+        if unseen is test:  # rows that stand for forgotten samples of an earlier request were test rows until now
+            test_rows = test_rows[~torch.isin(test_rows, holdout)]
     request = Request(
         kind=description["kind"],
         digest=digest({"forget": train.ids[chosen].tolist(), "data": current.digest()}),

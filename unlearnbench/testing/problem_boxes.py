@@ -49,7 +49,7 @@ class Boxes(Component[NoParams]):
 class CellDetector(nn.Module):
     """Each cell says which class has its centre there, and how far it is to the four sides of the box."""
 
-    def __init__(self, channels: int, classes: int, depth: int) -> None:
+    def __init__(self, channels: int, classes: int, depth: int = 1) -> None:
         super().__init__()
         self.classes = classes
         self.body = nn.Sequential(*convolutions(channels, depth))

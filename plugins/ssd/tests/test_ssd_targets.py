@@ -91,7 +91,7 @@ def all_pixels(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def boxes_of_target(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The mean over the target's boxes of -log softmax of its class in the cell of the box's centre."""
-    out = model.head(model.norm(model.conv(x)).relu())[0, :3].softmax(0)
+    out = model.head(model.body(x))[0, :3].softmax(0)
     found = []
     for left, top, right, bottom, label in y[0].tolist():
         if label == TARGET:

@@ -12,7 +12,7 @@ from torchvision import models as tvm
 
 from unlearnbench.api import UsageError
 from unlearnbench_torchvision.models import Architecture, ResNet18, ResNet50, Vgg16
-from unlearnbench_torchvision.params import ArchitectureParams, ResNetParams, VggParams
+from unlearnbench_torchvision.params import ArchitectureParams, ResNet18Params, ResNetParams, VggParams
 
 
 def size(net: nn.Module) -> int:
@@ -20,7 +20,7 @@ def size(net: nn.Module) -> int:
 
 
 def resnet18(stem: Any = "cifar") -> ResNet18:
-    return ResNet18(ResNetParams(stem=stem))
+    return ResNet18(ResNet18Params(stem=stem))
 
 
 def resnet50(stem: Any = "cifar") -> ResNet50:
